@@ -218,7 +218,7 @@ impl WriteOptions {
     ///
     /// # let directory = tempfile::tempdir()?;
     /// # let (path, partial) = (directory.path().join("a.csv"), directory.path().join("a.partial"));
-    /// let result = WriteOptions::new().keep_failed(&partial).write(&path, |w| {
+    /// let result: io::Result<()> = WriteOptions::new().keep_failed(&partial).write(&path, |w| {
     ///     writeln!(w, "1,2,3")?;
     ///     Err(io::Error::other("the fourth is missing"))
     /// });
