@@ -30,6 +30,11 @@ impl Directory {
         }
     }
 
+    /// In memory, and so on another filesystem than ordinary files are.
+    pub fn on_memory() -> Directory {
+        Directory::in_parent(Path::new("/dev/shm"))
+    }
+
     fn in_parent(parent: &Path) -> Directory {
         let directory = TempDir::new_in(parent).expect("a temporary directory");
         // `TempDir` makes it private; the tests that act as other users need to get in.
