@@ -1,5 +1,5 @@
 //! Promise 7: the destination keeps its identity, and access is never widened.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Promise 3 by counting: which system calls a write makes, and in which order. The numbers depend on
 //! no machine's speed.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
