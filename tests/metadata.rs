@@ -186,7 +186,7 @@ fn a_user_over_somebody_elses_file_widens_nothing(#[case] old: u32, #[case] expe
     let path = directory.file("file", "old");
     set_mode(&path, old);
     chown(&path, Some(1234), Some(2345)).unwrap();
-    assert_eq!(Child::new("write", &path).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
     let stat = fs::metadata(&path).unwrap();
     assert_eq!((stat.uid(), stat.gid()), (NOBODY, NOBODY));
     assert_eq!(format!("{:o}", stat.mode() & 0o7777), format!("{expected:o}"));
@@ -204,7 +204,7 @@ fn a_user_keeps_a_group_of_their_own() {
     let path = directory.file("file", "old");
     set_mode(&path, 0o664);
     chown(&path, Some(1234), Some(NOBODY)).unwrap();
-    assert_eq!(Child::new("write", &path).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
     let stat = fs::metadata(&path).unwrap();
     assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (NOBODY, NOBODY, 0o664));
 }
@@ -291,7 +291,7 @@ fn a_user_over_somebody_elses_file_keeps_the_acl() {
     chown(&path, Some(1234), Some(2345)).unwrap();
     let set = format!("u::rw,u:{NOBODY}:rw,u:77:r,g::rw,m::rw,o::-");
     run(Command::new("setfacl").args(["--set", &set]).arg(&path));
-    assert_eq!(Child::new("write", &path).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
     let acl = acl(&path);
     for line in ["user::rw-", "user:65534:rw-", "user:77:r--", "group::---", "other::---"] {
         assert!(acl.lines().any(|l| l.trim() == line), "{line} is not in\n{acl}");
