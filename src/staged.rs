@@ -309,16 +309,21 @@ impl Written<'_> {
             }
             None => staging::link(&self.target, &self.file)?,
         };
-        match clobber {
-            Clobber::Yes => platform::rename(directory, &entry.name, name)?,
-            Clobber::Only(file) => {
-                // Again, because syncing took its time. Those who ask for the lock wait for us; for
-                // the others, the two calls leave the smallest gap there is: no system call
-                // compares and renames.
-                check_is(file, self.target.stat()?.as_ref())?;
-                platform::rename(directory, &entry.name, name)?;
-            }
-            Clobber::No => platform::rename_new(directory, &entry.name, name)?,
+        let renamed = match clobber {
+            Clobber::Yes => platform::rename(directory, &entry.name, name),
+            // Again, because syncing took its time. Those who ask for the lock wait for us; for the
+            // others, the two calls leave the smallest gap there is: no system call compares and
+            // renames.
+            Clobber::Only(file) => self
+                .target
+                .stat()
+                .and_then(|now| check_is(file, now.as_ref()))
+                .and_then(|()| platform::rename(directory, &entry.name, name)),
+            Clobber::No => platform::rename_new(directory, &entry.name, name),
+        };
+        if renamed.is_err() {
+            self.entry = Some(entry);
+            return renamed;
         }
         entry.published();
         Ok(())

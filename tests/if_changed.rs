@@ -1,5 +1,5 @@
 //! `write_if_changed`: what has not changed is not touched.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
@@ -330,7 +330,7 @@ fn somebody_elses_file(
     support::set_mode(&path, file);
     support::set_mode(&base.join("watched"), mode);
     let before = identity(&path);
-    assert_eq!(Child::new(role, &path).as_nobody().answer(), expected);
+    assert_eq!(Child::new(role, &path).by_nobody().answer(), expected);
     if !expected.contains("Written") {
         let mut after = identity(&path);
         // Only the owner may read without being noticed.

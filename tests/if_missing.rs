@@ -1,5 +1,5 @@
 //! `write_if_missing`: one runs, the others wait, nothing is replaced.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
@@ -411,7 +411,7 @@ fn as_a_user_without_rights(
         support::set_mode(&path, file);
     }
     support::set_mode(&watched, mode);
-    let answer = Child::new("say", &path).as_nobody().answer();
+    let answer = Child::new("say", &path).by_nobody().answer();
     assert_eq!(answer, expected);
     let there = path.exists();
     assert_eq!(there, expected != "Stage");
@@ -426,7 +426,7 @@ fn of_two_users_one_publishes() {
     support::set_mode(&watched, 0o1777);
     let path = watched.join("file");
     let ours = relaxed().write_if_missing(&path, |w| {
-        assert_eq!(Child::new("say", &path).as_nobody().answer(), "Some(())");
+        assert_eq!(Child::new("say", &path).by_nobody().answer(), "Some(())");
         w.write_all(b"ours")
     });
     assert_eq!(ours.unwrap(), None);

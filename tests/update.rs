@@ -1,5 +1,5 @@
 //! `update_atomically`: no update is lost, whoever fails or is killed.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
@@ -548,7 +548,7 @@ fn somebody_elses_file(#[case] file: u32, #[case] directory: u32, #[case] expect
     let (_base, watched) = counter_directory("here", true);
     support::set_mode(&watched.join("counter"), file);
     support::set_mode(&watched, directory);
-    let answer = Child::new("as-nobody", &watched.join("counter")).as_nobody().answer();
+    let answer = Child::new("as-nobody", &watched.join("counter")).by_nobody().answer();
     assert_eq!(answer, expected);
     assert_eq!(support::listing(&watched), ["counter"]);
 }
@@ -562,7 +562,7 @@ fn updates_in_place_exclude_each_other() {
     support::set_mode(&path, 0o666);
     support::set_mode(&watched, 0o1777);
     let inode = fs::metadata(&path).unwrap().ino();
-    let child = |_| Child::new("count-in-place 100", &path).as_nobody().command().spawn().unwrap();
+    let child = |_| Child::new("count-in-place 100", &path).by_nobody().command().spawn().unwrap();
     let children: Vec<_> = (0..4).map(child).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
