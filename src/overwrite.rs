@@ -14,7 +14,7 @@ use crate::writer::Writer;
 
 /// A destination that is open, to be written into once the closure has returned `Ok`.
 pub(crate) struct Overwrite {
-    target: Target,
+    pub(crate) target: Target,
     file: File,
     /// What the new content leaves of the old is cut off.
     truncate: bool,
@@ -47,11 +47,17 @@ impl Overwrite {
         let (writer, keep) = self.stage(options).map_err(io::Error::from)?;
         let (writer, value) = staged::run(writer, write, keep)?;
         let staged = writer.finish()?;
+        self.receive(staged, options).map_err(io::Error::from)?;
+        Ok(value)
+    }
+
+    /// Copies the whole staged content.
+    pub(crate) fn receive(&mut self, staged: File, options: &WriteOptions) -> Result<(), Error> {
         self.copy(staged).map_err(|error| self.failed(Step::Overwrite, error))?;
         if options.durability != Durability::Relaxed {
             self.sync().map_err(|error| self.failed(Step::Sync, error))?;
         }
-        Ok(value)
+        Ok(())
     }
 
     /// There may be no directory to stage in, or none that the caller may write.
@@ -79,7 +85,7 @@ impl Overwrite {
         }
     }
 
-    fn failed(&self, step: Step, error: io::Error) -> io::Error {
-        Error::new(step, &self.target.path, error).while_overwriting().into()
+    fn failed(&self, step: Step, error: io::Error) -> Error {
+        Error::new(step, &self.target.path, error).while_overwriting()
     }
 }

@@ -64,7 +64,10 @@ pub(crate) enum Destination {
 impl Destination {
     /// Finds out, before the closure does any work, what could be known to fail after it.
     pub(crate) fn find(path: &Path, options: &WriteOptions) -> Result<Destination, Error> {
-        let target = Target::resolve(path, options)?;
+        Destination::judge(Target::resolve(path, options)?, options)
+    }
+
+    pub(crate) fn judge(target: Target, options: &WriteOptions) -> Result<Destination, Error> {
         let Some(found) = &target.found else { return Ok(Destination::Replaceable(target)) };
         match found.kind {
             _ if target.is_magic_link => return Overwrite::open(target).map(Destination::InPlace),
@@ -79,7 +82,7 @@ impl Destination {
         let user = platform::user();
         if found.kind == Kind::File && !is_writable_by_owner(found, user) {
             platform::check_writable(&target.directory, &target.name)
-                .map_err(Error::at(Step::Resolve, path))?;
+                .map_err(Error::at(Step::Resolve, &target.path))?;
         }
         match obstacle(&target, found, user)? {
             None => Ok(Destination::Replaceable(target)),
@@ -91,7 +94,7 @@ impl Destination {
     }
 }
 
-fn refusal(target: &Target, code: Code) -> Error {
+pub(crate) fn refusal(target: &Target, code: Code) -> Error {
     Error::new(Step::Resolve, &target.path, platform::error(code))
 }
 
@@ -141,9 +144,18 @@ pub(crate) struct Staged<'o> {
 
 impl<'o> Staged<'o> {
     pub(crate) fn new(target: Target, options: &'o WriteOptions) -> Result<Self, Error> {
+        let mode = staging_mode(&target, options);
+        Staged::with(target, options, |target| stage(target, mode))
+    }
+
+    /// The same with another way to create the staging file.
+    pub(crate) fn with(
+        target: Target,
+        options: &'o WriteOptions,
+        stage: impl FnOnce(&Target) -> io::Result<(File, Option<StagingEntry>)>,
+    ) -> Result<Self, Error> {
         let keep = Keep::open(&target, options)?;
-        let (file, entry) = stage(&target, staging_mode(&target, options))
-            .map_err(Error::at(Step::Stage, &target.path))?;
+        let (file, entry) = stage(&target).map_err(Error::at(Step::Stage, &target.path))?;
         let early_writeback = options.durability != Durability::Relaxed;
         let writer = Writer::new(file, &target.path, options.buffer_capacity, early_writeback);
         Ok(Staged { target, options, writer, entry, keep })
@@ -163,7 +175,7 @@ impl<'o> Staged<'o> {
 }
 
 /// What becomes the destination's by its mode stays private until it has that mode.
-fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
+pub(crate) fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
     let replaces_file = target.found.as_ref().is_some_and(|found| found.kind == Kind::File);
     match options.mode.is_some() || replaces_file && options.preserve_metadata {
         true => 0o600,
@@ -225,19 +237,21 @@ impl Written<'_> {
         loop {
             self.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
+            let has_no_name = self.entry.is_none();
             let Err(error) = self.take_place(now.is_some(), clobber) else { break };
             let appeared = error.kind() == io::ErrorKind::AlreadyExists && now.is_none();
-            if appeared && clobber == Clobber::Yes && self.entry.is_none() {
+            if appeared && clobber == Clobber::Yes && has_no_name {
                 now = self.target.stat().map_err(at(Step::Publish))?;
-                self.check_replaceable(now.as_ref()).map_err(at(Step::Publish))?;
-            } else if self.entry.is_none() && platform::needs_a_name(&error) {
+                check_replaceable(now.as_ref(), self.options).map_err(at(Step::Publish))?;
+            } else if has_no_name && platform::needs_a_name(&error) {
                 self.stage_by_name().map_err(at(Step::Stage))?;
             } else {
                 return Err(Error::new(Step::Publish, path, error));
             }
         }
         parents.keep();
-        self.settle().map_err(|error| at(Step::SyncDirectory)(error).after_replacing())
+        settle(&self.target, self.options, &self.file)
+            .map_err(|error| at(Step::SyncDirectory)(error).after_replacing())
     }
 
     /// What is at the destination now. Where there was nothing and the staging file is unnamed, the
@@ -247,23 +261,11 @@ impl Written<'_> {
             return Ok(None);
         }
         let now = self.target.stat()?;
-        self.check_replaceable(now.as_ref())?;
+        check_replaceable(now.as_ref(), self.options)?;
         Ok(now)
     }
 
-    /// Refuses what has come into the way while the closure ran.
-    fn check_replaceable(&self, now: Option<&Stat>) -> io::Result<()> {
-        let Some(now) = now else { return Ok(()) };
-        match now.kind {
-            _ if now.mount_root => Err(platform::error(Code::Busy)),
-            Kind::File => Ok(()),
-            Kind::Symlink if !self.options.follow_symlinks => Ok(()),
-            Kind::Directory => Err(platform::error(Code::IsADirectory)),
-            Kind::Symlink | Kind::Other => Err(platform::error(Code::AlreadyExists)),
-        }
-    }
-
-    fn take_metadata(&mut self, now: Option<&Stat>) -> io::Result<()> {
+    pub(crate) fn take_metadata(&mut self, now: Option<&Stat>) -> io::Result<()> {
         let mode = self.options.mode;
         let is_file = |stat: &&Stat| stat.kind == Kind::File && self.options.preserve_metadata;
         if let Some(old) = now.filter(is_file) {
@@ -300,7 +302,7 @@ impl Written<'_> {
             None => staging::link(&self.target, &self.file)?,
         };
         match clobber {
-            Clobber::Yes => platform::rename(directory, &entry.name, name)?,
+            Clobber::Yes => platform::rename_to(&entry.directory, &entry.name, directory, name)?,
             Clobber::No => platform::rename_new(directory, &entry.name, name)?,
         }
         entry.published();
@@ -316,15 +318,27 @@ impl Written<'_> {
         (self.file, self.entry, self.is_synced) = (named, Some(entry), false);
         Ok(())
     }
+}
 
-    fn settle(&self) -> io::Result<()> {
-        if self.options.durability != Durability::Durable {
-            return Ok(());
-        }
-        let directory = &self.target.directory;
-        for name in &self.target.missing_parents {
-            platform::sync_child_directory(directory, name, &self.file)?;
-        }
-        platform::sync_directory(directory, &self.file)
+/// Refuses what has come into the way while the closure ran.
+pub(crate) fn check_replaceable(now: Option<&Stat>, options: &WriteOptions) -> io::Result<()> {
+    let Some(now) = now else { return Ok(()) };
+    match now.kind {
+        _ if now.mount_root => Err(platform::error(Code::Busy)),
+        Kind::File => Ok(()),
+        Kind::Symlink if !options.follow_symlinks => Ok(()),
+        Kind::Directory => Err(platform::error(Code::IsADirectory)),
+        Kind::Symlink | Kind::Other => Err(platform::error(Code::AlreadyExists)),
     }
+}
+
+/// Makes the name of what has been published durable; `file` is any open file on its filesystem.
+pub(crate) fn settle(target: &Target, options: &WriteOptions, file: &File) -> io::Result<()> {
+    if options.durability != Durability::Durable {
+        return Ok(());
+    }
+    for name in &target.missing_parents {
+        platform::sync_child_directory(&target.directory, name, file)?;
+    }
+    platform::sync_directory(&target.directory, file)
 }

@@ -65,4 +65,6 @@ pub(crate) enum Code {
     InvalidName,
     Busy,
     Deadlock,
+    NotADirectory,
+    Unsupported,
 }
