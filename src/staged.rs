@@ -237,13 +237,12 @@ impl Written<'_> {
         loop {
             self.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
-            let has_no_name = self.entry.is_none();
             let Err(error) = self.take_place(now.is_some(), clobber) else { break };
             let appeared = error.kind() == io::ErrorKind::AlreadyExists && now.is_none();
-            if appeared && clobber == Clobber::Yes && has_no_name {
+            if appeared && clobber == Clobber::Yes && self.entry.is_none() {
                 now = self.target.stat().map_err(at(Step::Publish))?;
                 check_replaceable(now.as_ref(), self.options).map_err(at(Step::Publish))?;
-            } else if has_no_name && platform::needs_a_name(&error) {
+            } else if self.entry.is_none() && platform::needs_a_name(&error) {
                 self.stage_by_name().map_err(at(Step::Stage))?;
             } else {
                 return Err(Error::new(Step::Publish, path, error));
@@ -301,9 +300,13 @@ impl Written<'_> {
             }
             None => staging::link(&self.target, &self.file)?,
         };
-        match clobber {
-            Clobber::Yes => platform::rename_to(&entry.directory, &entry.name, directory, name)?,
-            Clobber::No => platform::rename_new(directory, &entry.name, name)?,
+        let renamed = match clobber {
+            Clobber::Yes => platform::rename_to(&entry.directory, &entry.name, directory, name),
+            Clobber::No => platform::rename_new(directory, &entry.name, name),
+        };
+        if renamed.is_err() {
+            self.entry = Some(entry);
+            return renamed;
         }
         entry.published();
         Ok(())
