@@ -114,7 +114,7 @@ pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<(
 ///
 /// `fdatasync` of the file, `renameat` over the destination, `fsync` of the directory, in this order.
 /// That the first reports what was lost of the closure's writes, though these went through other
-/// descriptors, holds from Linux 4.16 on (fsync(2)), unless the producer's own `fsync` was told and it
+/// descriptors, holds from Linux 4.17 on (commit b4678df184b3), unless the producer's own `fsync` was told and it
 /// returned `Ok` all the same. A power cut may leave the empty staging directory; the next write to
 /// the destination removes it.
 #[cfg(feature = "anyhow")]

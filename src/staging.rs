@@ -66,12 +66,15 @@ pub(crate) fn create(target: &Target, mode: u32) -> io::Result<(File, StagingEnt
     Ok(staged)
 }
 
+/// The mode of a staging directory.
+const PRIVATE: u32 = 0o700;
+
 /// Creates a directory that only the caller's user can enter, for what has to be staged by path, or
 /// in numbers. It is alive as long as the descriptor is open.
 pub(crate) fn create_directory(target: &Target) -> io::Result<(Directory, PathBuf)> {
     let claim = Claim { target };
     let (staged, name) = claim.try_names(Patience::NONE, |name| {
-        platform::make_directory(&target.directory, name, 0o700)?;
+        platform::make_directory(&target.directory, name, PRIVATE)?;
         let directory = match platform::open_subdirectory(&target.directory, name) {
             Ok(directory) => directory,
             // As below.
@@ -265,8 +268,13 @@ impl Claim<'_> {
         let user = platform::user();
         let mine = entry.uid == user;
         let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
-        let is_ours = matches!(entry.kind, Kind::File | Kind::Directory) && !entry.mount_root;
-        is_ours && (mine || handed_over)
+        let could_be_ours = match entry.kind {
+            Kind::File => true,
+            // As it was made; set-group-ID comes from the directory around it.
+            Kind::Directory => entry.mode & 0o1777 == PRIVATE && !entry.mount_root,
+            Kind::Symlink | Kind::Other => false,
+        };
+        could_be_ours && (mine || handed_over)
     }
 }
 
