@@ -17,9 +17,7 @@ use rstest::rstest;
 use rstest_reuse::{self, apply};
 use support::{Child, Directory, Mount, NOBODY};
 use trees::filesystems;
-use write_atomically::{
-    Durability, Error, Step, WriteOptions, write, write_path_atomically,
-};
+use write_atomically::{Durability, Error, Step, WriteOptions, write, write_path_atomically};
 
 fn prepare(filesystem: &str, old: Option<&str>) -> Directory {
     let directory = Directory::on(filesystem);
