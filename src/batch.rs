@@ -460,13 +460,12 @@ impl Directories {
 impl Drop for Directories {
     /// Removes what has not been published.
     fn drop(&mut self) {
+        // NFS and FUSE keep what is open when it is removed under another name, and so the directory.
+        self.filesystems.clear();
         for touched in &mut self.list {
-            if let Handle::Asleep(asleep) = &touched.private {
-                if let Ok(private) = asleep.wake() {
-                    touched.private = Handle::Awake(private);
-                }
+            if let Handle::Asleep(asleep) = replace(&mut touched.private, Handle::Lost) {
+                drop(asleep.wake());
             }
-            touched.private = Handle::Lost;
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Step};
-use crate::platform::{self, Code, Directory, Stat};
+use crate::platform::{self, Code, Directory, Lock, Stat};
 use crate::staging::{self, StagingEntry};
 use crate::target::Target;
 use crate::tree;
@@ -36,6 +36,10 @@ impl Private {
             return Ok(());
         }
         let name = std::mem::take(&mut self.name);
+        // It may have been closed meanwhile: then somebody may take it for dead already, and remove it.
+        if platform::try_lock_directory(&self.directory) == Lock::Busy {
+            return Ok(());
+        }
         // The closure may have done anything to it.
         match staging::leads_to_directory(&self.parent, &name, &self.directory)? {
             true => tree::remove(&self.parent, &name, &self.directory),

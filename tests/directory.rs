@@ -441,6 +441,8 @@ fn mount_points_are_refused_and_what_is_mounted_is_not_removed(
         assert_eq!((step(&error), replaced), (Step::Remove, true), "{error:#}");
         let moved = directory.join(".out.d.write-atomically/out.d/a/b/file");
         assert_eq!(support::read(&moved), "precious");
+        // It is mounted elsewhere now.
+        std::mem::forget(mount);
         support::run(Command::new("umount").arg(moved.parent().unwrap()));
         // Now the next one removes it.
         write_dir_atomically(&path, |_| Ok(())).unwrap();
