@@ -271,7 +271,7 @@ fn the_staging_path_is_private_empty_and_keeps_the_name() {
         assert!(staged.is_absolute());
         assert_eq!(staged.file_name().unwrap(), "file.txt");
         assert_eq!(around.parent().unwrap(), directory.path().canonicalize()?);
-        assert_eq!(support::mode(around), 0o700);
+        assert_eq!(support::mode(around), 0o1700);
         assert_eq!(support::listing(around), [""; 0]);
         Ok(fs::write(staged, "new")?)
     })
