@@ -44,7 +44,7 @@ impl<'o> Construction<'o> {
         let at = |error| Error::new(Step::Stage, path, error);
         platform::make_directory(directory, &workplace.name, 0o777).map_err(at)?;
         if target.found.is_some() {
-            check_exchange(&workplace, path)?;
+            check_exchange(&workplace, &target)?;
         }
         let filesystem = platform::open_to_lock(directory, Path::new(".")).map_err(at)?;
         Ok(Construction { target, options, workplace, filesystem })
@@ -179,20 +179,50 @@ fn check(target: &Target, found: &Stat, step: Step) -> Result<(), Error> {
 
 /// Whether two directories can be swapped here is not known before it is tried: it is, with two that
 /// nobody can see.
-fn check_exchange(workplace: &Workplace, path: &Path) -> Result<(), Error> {
-    let at = |error| Error::new(Step::Stage, path, error);
+fn check_exchange(workplace: &Workplace, target: &Target) -> Result<(), Error> {
+    let at = |error| Error::new(Step::Stage, &target.path, error);
     let (directory, name) = (&workplace.private.directory, &workplace.name);
     let scratch = PathBuf::from(format!("{:08x}", staging::random()));
     platform::make_directory(directory, &scratch, 0o777).map_err(at)?;
     match platform::exchange(directory, name, directory, &scratch) {
-        Ok(()) => platform::remove_directory(directory, &scratch).map_err(at),
+        Ok(()) => {}
         Err(error) if platform::is_unsupported(&error) => {
-            Err(at(platform::error(Code::Unsupported)).hint(
+            return Err(at(platform::error(Code::Unsupported)).hint(
                 "this filesystem can't swap two directories in one step (renameat2(2), \
                  RENAME_EXCHANGE), so that an existing one can't be replaced",
-            ))
+            ));
         }
-        Err(error) => Err(at(error)),
+        Err(error) => return Err(at(error)),
+    }
+    if platform::has_immovable_directories(&target.directory).map_err(at)? {
+        check_movable(workplace, target, &scratch)?;
+    }
+    platform::remove_directory(directory, &scratch).map_err(at)
+}
+
+/// An overlay does not move a directory that comes from a lower layer (the kernel's documentation,
+/// filesystems/overlayfs, "Renaming directories"). It says so before it looks whether the new name is
+/// taken by a directory that is not empty, over which nothing can be renamed (rename(2), ENOTEMPTY).
+fn check_movable(workplace: &Workplace, target: &Target, scratch: &Path) -> Result<(), Error> {
+    let at = |error| Error::new(Step::Stage, &target.path, error);
+    let directory = &workplace.private.directory;
+    let inside = scratch.join("full");
+    platform::make_directory(directory, &inside, 0o777).map_err(at)?;
+    let moved = platform::rename_to(&target.directory, &target.name, directory, scratch);
+    match moved {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Err(at(platform::error(
+            Code::Unsupported,
+        ))
+        .hint(
+            "it comes from a lower layer of an overlay (a container's image), which does not let \
+                 it be replaced unless mounted with redirect_dir=on",
+        )),
+        Err(_) => platform::remove_directory(directory, &inside).map_err(at),
+        // No filesystem does that.
+        Ok(()) => {
+            let back = platform::rename_to(directory, scratch, &target.directory, &target.name);
+            back.and_then(|()| platform::make_directory(directory, scratch, 0o777)).map_err(at)
+        }
     }
 }
 

@@ -453,7 +453,8 @@ pub fn write_path_atomically<T>(
 /// ([`NotADirectory`](io::ErrorKind::NotADirectory)), one that is a mount point
 /// ([`ResourceBusy`](io::ErrorKind::ResourceBusy)) or that the caller may not write (it takes that to
 /// move it), and, where there is a directory to be replaced, a filesystem that can't exchange two
-/// directories ([`Unsupported`](io::ErrorKind::Unsupported); all that is common on Linux can).
+/// directories ([`Unsupported`](io::ErrorKind::Unsupported); ext4, XFS, Btrfs, F2FS and tmpfs can; an overlay can't
+/// for a directory of a lower layer, such as a container's image).
 ///
 /// [`Step::Remove`] says that the new tree is published, and durable, but the old one could not be
 /// removed completely: what is left of it is in the staging directory next to the destination, and

@@ -456,6 +456,35 @@ fn mount_points_are_refused_and_what_is_mounted_is_not_removed(
     }
 }
 
+/// As in a container: the directory is in the image.
+#[rstest]
+#[ignore = "needs root: run tests/privileged"]
+fn a_directory_of_a_lower_layer_is_refused_before_the_closure(
+    #[values("out.d", "out.d/a", "new")] path: &str,
+) {
+    let (lower, layers) = (prepare("here", Tree), Directory::on_memory());
+    for name in ["upper", "work", "merged"] {
+        fs::create_dir(layers.join(name)).unwrap();
+    }
+    let merged = layers.join("merged");
+    let _mount = Mount::overlay(lower.path(), &layers.join("upper"), &layers.join("work"), &merged);
+    let mut ran = false;
+    let result = WriteOptions::new().write_dir(merged.join(path), |out| {
+        ran = true;
+        build(out)
+    });
+    if path == "new" {
+        result.unwrap();
+        assert!(merged.join("new/a/c/new").exists());
+        // That one is in the upper layer.
+        WriteOptions::new().write_dir(merged.join(path), build).unwrap();
+        fs::remove_dir_all(merged.join("new")).unwrap();
+    } else {
+        assert_eq!((result.unwrap_err().kind(), ran), (ErrorKind::Unsupported, false));
+    }
+    assert_eq!(trees::tree(&merged), old_tree(Tree));
+}
+
 #[rstest]
 fn links_are_not_followed_out_of_the_tree() {
     let directory = prepare("here", Tree);

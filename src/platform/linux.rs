@@ -294,3 +294,9 @@ fn kernel_version() -> Option<(u32, u32)> {
     let mut numbers = uname.release().to_str().ok()?.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
+
+pub(crate) fn has_immovable_directories(directory: &Directory) -> io::Result<bool> {
+    const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+    #[allow(clippy::unnecessary_cast)]
+    Ok(fs::fstatfs(directory)?.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
+}

@@ -502,3 +502,8 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
 pub(crate) fn filesystem_sync_reports_losses(_file: &File) -> io::Result<bool> {
     Ok(false)
 }
+
+/// Whether a directory here may be one that can't be renamed, whoever asks.
+pub(crate) fn has_immovable_directories(_directory: &Directory) -> io::Result<bool> {
+    Ok(false)
+}

@@ -204,6 +204,14 @@ impl Mount {
         Mount { at: at.to_owned() }
     }
 
+    /// An overlay: `upper` and `work` have to be on one filesystem.
+    pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Mount {
+        let [lower, upper, work] = [lower, upper, work].map(Path::display);
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        run(Command::new("mount").args(["-t", "overlay", "-o", &options, "none"]).arg(at));
+        Mount { at: at.to_owned() }
+    }
+
     pub fn make_read_only(&self) {
         run(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(&self.at));
     }
