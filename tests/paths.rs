@@ -1,6 +1,6 @@
 //! Promises 4, 7 and 10: which paths there are, what is followed, what is refused before the closure
 //! runs, and what is written into instead of being replaced.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 

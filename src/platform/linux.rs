@@ -17,7 +17,7 @@ pub(crate) use super::unix::{
     remove, remove_directory, rename, set_mode, set_owner, stage_named, stat_directory, stat_file,
     sync_child_directory, try_lock, user,
 };
-use super::unix::{kind, mode_bits, retry};
+use super::unix::{kind, mode_bits, openat, retry};
 use super::{Stat, unix};
 
 /// `statx` instead of `stat`, for the attributes that say up front what can't be renamed over:
@@ -60,7 +60,7 @@ pub(crate) fn has_magic_links(directory: &Directory) -> io::Result<bool> {
 /// A file without a name in this directory's filesystem; `None` where there is no such thing.
 pub(crate) fn stage_unnamed(directory: &Directory, mode: u32) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match fs::openat(directory, ".", flags, mode_bits(mode)) {
+    match openat(directory, ".", flags, mode_bits(mode)) {
         Ok(fd) => Ok(Some(File::from(fd))),
         // open(2), BUGS and ERRORS: EOPNOTSUPP where the filesystem can't do it; EISDIR, ENOENT or
         // EINVAL from kernels before 3.11 and from filesystems that pass the flag on.

@@ -128,6 +128,17 @@ impl Child {
         self
     }
 
+    /// After these shell commands: limits, traps.
+    pub fn in_shell(self, commands: &str) -> Child {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{commands}; exec \"$@\"")).arg("sh");
+        shell.arg(self.command.get_program()).args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            shell.env(key, value.unwrap_or_default());
+        }
+        Child { command: shell }
+    }
+
     pub fn command(self) -> Command {
         self.command
     }
