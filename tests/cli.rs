@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn tool_sh(directory: &Directory, arguments: &[&str], script: &str) -> Command {
 }
 
 /// The tool with this on its standard input.
-fn fed(mut command: Command, input: &[u8]) -> std::process::Output {
+fn fed(mut command: Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -182,9 +182,7 @@ fn standard_input_that_cannot_be_read_leaves_the_old_content() {
 #[case::a_file_as_directory(&["out/out"], "Not a directory")]
 #[case::a_directory(&["."], "Is a directory")]
 #[case::a_name_that_means_a_directory(&["new/"], "Is a directory")]
-#[case::empty_name(&[""], "No such file or directory")]
 #[case::existing(&["--create", "out"], "File exists")]
-#[case::existing_by_path(&["--create", "out"], "File exists")]
 #[case::nowhere_to_keep(&["--keep-failed", "no/kept", "out"], "No such file or directory")]
 #[case::a_file_in_place_of_a_directory(&["--dir", "out"], "Not a directory")]
 fn what_cannot_work_fails_before_the_command_starts(
@@ -229,6 +227,7 @@ fn an_unwritable_directory_is_an_error_before_the_command_starts() {
 #[rstest]
 #[case::nothing(&[], "DEST is missing")]
 #[case::no_destination(&["--", "echo", "new"], "DEST is missing")]
+#[case::empty(&[""], "a value is required")]
 #[case::no_dashes(&["out", "echo", "new"], "unexpected argument 'echo'")]
 #[case::contradiction(&["--create", "--if-missing", "out"], "cannot be used with")]
 #[case::another_contradiction(&["--create", "--append", "out"], "cannot be used with")]
@@ -411,14 +410,12 @@ fn a_directory_is_filled_and_replaced_as_a_whole(
 #[case::file(&["out"], &["touch", "ran"])]
 #[case::by_path(&["out"], &["touch", "ran", "{}"])]
 #[case::directory(&["--dir", "."], &["touch", "ran", "{}"])]
-#[case::link_to_nowhere(&["link"], &["touch", "ran"])]
 fn if_missing_does_nothing_when_it_is_there(#[case] arguments: &[&str], #[case] command: &[&str]) {
     let directory = directory(Some("old"));
-    symlink("nowhere", directory.join("link")).unwrap();
     let before = fs::metadata(directory.join("out")).unwrap();
     let mut tool = tool(&directory, ["--if-missing"]);
     tool.args(arguments).arg("--").args(command).assert().success().stdout("").stderr("");
-    assert_eq!(directory.listing(), ["link", "out"]);
+    assert_only(&directory, Some("old"));
     let after = fs::metadata(directory.join("out")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
 }
@@ -592,10 +589,47 @@ const WAITS: &str = "
     echo $$ > pid.new; mv pid.new pid
     while :; do sleep 0.02; done";
 
-fn start_waiting(directory: &Directory, command: &mut Command) -> Child {
-    let child = command.stderr(Stdio::piped()).process_group(0).spawn().unwrap();
-    wait_until("the command starts", || directory.join("pid").exists());
-    child
+/// The tool while it runs; what is left of it and its command goes with the test.
+struct Running {
+    child: Option<Child>,
+    group: Pid,
+}
+
+impl Running {
+    /// Starts it as a process group of its own.
+    fn start(command: &mut Command) -> Running {
+        let child = command.stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+        Running { group: Pid::from_child(&child), child: Some(child) }
+    }
+
+    /// Starts it with [`WAITS`], and lets its command start.
+    fn waiting(directory: &Directory, command: &mut Command) -> Running {
+        let running = Running::start(command);
+        wait_until("the command starts", || directory.join("pid").exists());
+        running
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.group, signal).unwrap();
+    }
+
+    fn status(&mut self) -> ExitStatus {
+        self.child.as_mut().unwrap().wait().unwrap()
+    }
+
+    fn output(mut self) -> Output {
+        self.child.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = kill_process_group(self.group, Signal::KILL);
+    }
 }
 
 #[rstest]
@@ -609,13 +643,12 @@ fn a_signal_reaches_the_command_and_nothing_is_published(
     if by_path {
         command.arg("{}");
     }
-    let child = start_waiting(&directory, &mut command);
-    let pid = Pid::from_child(&child);
+    let tool = Running::waiting(&directory, &mut command);
     match to_the_group {
-        true => kill_process_group(pid, signal).unwrap(),
-        false => kill_process(pid, signal).unwrap(),
+        true => kill_process_group(tool.group, signal).unwrap(),
+        false => tool.signal(signal),
     }
-    let output = child.wait_with_output().unwrap();
+    let output = tool.output();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.signal(), Some(signal.as_raw()), "{stderr}");
     assert!(
@@ -630,11 +663,10 @@ fn a_signal_reaches_the_command_and_nothing_is_published(
 #[test]
 fn a_signal_to_the_command_alone_is_its_own_affair() {
     let directory = directory(Some("old"));
-    let child = start_waiting(&directory, &mut tool_sh(&directory, &["out"], WAITS));
+    let tool = Running::waiting(&directory, &mut tool_sh(&directory, &["out"], WAITS));
     let pid: i32 = support::read(&directory.join("pid")).trim().parse().unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(137));
+    assert_eq!(tool.output().status.code(), Some(137));
     assert_eq!(support::read(&directory.join("out")), "old");
 }
 
@@ -649,27 +681,24 @@ fn a_signal_while_standard_input_is_read_leaves_nothing(
     let directory = Directory::on(filesystem);
     directory.file("out", "old");
     let mut command = tool(&directory, ["out"]);
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.as_mut().unwrap().write_all(b"part").unwrap();
+    let mut tool = Running::start(command.stdin(Stdio::piped()));
+    // Taken, so that waiting does not close it.
+    let mut input = tool.child.as_mut().unwrap().stdin.take().unwrap();
+    input.write_all(b"part").unwrap();
     thread::sleep(Duration::from_millis(200));
-    kill_process(Pid::from_child(&child), signal).unwrap();
-    let input = child.stdin.take();
-    let output = child.wait_with_output().unwrap();
-    drop(input);
-    assert_eq!(output.status.signal(), Some(signal.as_raw()));
+    tool.signal(signal);
+    assert_eq!(tool.status().signal(), Some(signal.as_raw()));
     assert_only(&directory, Some("old"));
 }
 
 #[test]
 fn killing_the_tool_leaves_nothing() {
     let directory = directory(Some("old"));
-    let mut child = start_waiting(&directory, &mut tool_sh(&directory, &["out"], WAITS));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut tool = Running::waiting(&directory, &mut tool_sh(&directory, &["out"], WAITS));
+    tool.signal(Signal::KILL);
+    tool.status();
     assert_eq!(directory.listing(), ["out", "pid"]);
     assert_eq!(support::read(&directory.join("out")), "old");
-    let pid: i32 = support::read(&directory.join("pid")).trim().parse().unwrap();
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
 #[rstest]
@@ -685,27 +714,28 @@ fn a_signal_that_is_ignored_from_the_start_stays_ignored(
     let script = format!(
         "trap '' {name}; exec {tool} out -- sh -c 'echo > pid; until [ -e go ]; do sleep 0.02; done; echo new'"
     );
-    let mut child =
-        Command::new("sh").args(["-c", &script]).current_dir(directory.path()).spawn().unwrap();
+    let mut command = Command::new("sh");
+    let mut tool = Running::start(command.args(["-c", &script]).current_dir(directory.path()));
     wait_until("the command starts", || directory.join("pid").exists());
-    kill_process(Pid::from_child(&child), signal).unwrap();
+    tool.signal(signal);
     thread::sleep(Duration::from_millis(100));
     directory.file("go", "");
-    assert!(child.wait().unwrap().success());
+    assert!(tool.status().success());
     assert_eq!(support::read(&directory.join("out")), "new\n");
 }
 
 #[test]
 fn a_signal_ends_the_wait_for_others() {
     let directory = directory(None);
-    let mut holder =
-        start_waiting(&directory, &mut tool_sh(&directory, &["--if-missing", "out"], WAITS));
-    let mut waiter = tool_sh(&directory, &["--if-missing", "out"], "touch ran").spawn().unwrap();
+    let mut holder = tool_sh(&directory, &["--if-missing", "out"], WAITS);
+    let mut holder = Running::waiting(&directory, &mut holder);
+    let mut waiter =
+        Running::start(&mut tool_sh(&directory, &["--if-missing", "out"], "touch ran"));
     thread::sleep(Duration::from_millis(200));
-    kill_process(Pid::from_child(&waiter), Signal::TERM).unwrap();
-    assert_eq!(waiter.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
-    kill_process(Pid::from_child(&holder), Signal::TERM).unwrap();
-    holder.wait().unwrap();
+    waiter.signal(Signal::TERM);
+    assert_eq!(waiter.status().signal(), Some(Signal::TERM.as_raw()));
+    holder.signal(Signal::TERM);
+    holder.status();
     assert_eq!(directory.listing(), ["got", "pid"]);
 }
 
@@ -784,7 +814,7 @@ fn the_terminals_interrupt_reaches_the_command_once() {
 }
 
 #[rstest]
-#[case::help(&["--help"], "can't be seen through a pipe|BE SEEN THROUGH A PIPE", )]
+#[case::help(&["--help"], "a producer that fails can't be seen through a pipe")]
 #[case::examples(&["--help"], "crontab")]
 #[case::makefile(&["--help"], "%.json: %.yaml")]
 #[case::short_help(&["-h"], "can't be seen through a pipe")]
@@ -800,6 +830,7 @@ fn it_explains_itself(#[case] arguments: &[&str], #[case] expected: &str) {
     let directory = directory(None);
     let assert = tool(&directory, arguments).assert().success().stderr("");
     let stdout = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
-    assert!(expected.split('|').any(|text| stdout.contains(text)), "{stdout}");
+    let in_one_line = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(stdout.contains(expected) || in_one_line.contains(expected), "{stdout}");
     assert_only(&directory, None);
 }

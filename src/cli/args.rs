@@ -31,17 +31,18 @@ use super::progress::Show;
 /// content when COMMAND has succeeded.
 ///
 /// Without COMMAND, standard input is read until it ends and then becomes DEST, so DEST may be what
-/// the producer reads: `sort list | write-atomically list`. But mind that A FAILING PRODUCER CAN'T
-/// BE SEEN THROUGH A PIPE: its input just ends early, and what there is of it is published. The form
-/// that can see it is `write-atomically DEST -- PRODUCER…`, or, for a whole pipeline,
-/// `write-atomically DEST -- bash -o pipefail -c 'a | b'`.
+/// the producer reads: `sort list | write-atomically list`.
+///
+/// Mind that a producer that fails can't be seen through a pipe: its output just ends early, and what
+/// there is of it is published. The form that sees it is `write-atomically DEST -- PRODUCER`, or,
+/// for a whole pipeline, `write-atomically DEST -- bash -o pipefail -c 'a | b'`.
 #[derive(Parser, Debug)]
 #[command(
     name = "write-atomically",
     version,
     override_usage = "write-atomically [OPTIONS] DEST -- COMMAND [ARG]...\n       \
                       write-atomically [OPTIONS] DEST < INPUT",
-    after_help = "A producer that fails can't be seen through a pipe; `DEST -- COMMAND` sees it.",
+    after_help = "A producer that fails can't be seen through a pipe. `DEST -- COMMAND` sees it.",
     after_long_help = afterword()
 )]
 struct Args {
@@ -55,7 +56,8 @@ struct Args {
     /// The command that produces the content, and its arguments
     ///
     /// If an argument has `{}` in it, that is replaced by the path of a file for the command to
-    /// write, with DEST's extension, and its standard output is left alone. It is the end of COMMAND
+    /// write, with DEST's extension, and its standard output is left alone. (Killed by SIGKILL, this
+    /// program leaves that file behind, hidden next to DEST, until DEST is written again.) It is the end of COMMAND
     /// itself that counts: what it leaves running in the background is not waited for, and what
     /// that still writes is not part of the promise.
     #[arg(value_name = "COMMAND", last = true, value_hint = ValueHint::CommandName)]

@@ -61,7 +61,9 @@ impl Job {
         let (options, destination) = (&self.options, &self.destination);
         let run = Run { job: self, signals, progress };
         match (self.when, &self.producer) {
-            (When::AbsentElseSkip, Producer::Directory { .. }) if exists(destination)? => Ok(()),
+            (When::AbsentElseSkip, Producer::Directory { .. }) if destination.try_exists()? => {
+                Ok(())
+            }
             (_, Producer::Directory { command, placeholder }) => {
                 options.write_dir(destination, |path| run.at_path(command, placeholder, path))
             }
@@ -80,15 +82,6 @@ impl Job {
                 options.write_if_changed(destination, |w| run.produce(w)).map(drop)
             }
         }
-    }
-}
-
-/// As for the options that ask for it: a link that leads nowhere is there.
-fn exists(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 
@@ -147,14 +140,16 @@ impl Run<'_> {
         let arguments = arguments.iter().map(|argument| replace(argument, placeholder, path));
         self.progress.watch_path(path);
         self.succeed(program, Command::new(program).args(arguments))?;
-        match exists(path)? {
-            true => Ok(()),
-            false => Err(Failure::NothingWritten { program: program.to_owned() }),
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Failure::NothingWritten { program: program.to_owned() })
+            }
+            _ => Ok(()),
         }
     }
 
     /// For what is more than replacing a file: the command writes to a staging path, which is never
-    /// published, but copied.
+    /// published, but copied. A new file gets the permissions that the command gave it.
     fn by_way_of_path(
         &self,
         command: &[OsString],
@@ -164,8 +159,10 @@ impl Run<'_> {
         let plain = self.job.plain.clone().durability(Durability::Relaxed);
         let aside = plain.write_path(&self.job.destination, |path| {
             let outcome = self.at_path(command, placeholder, path);
-            if outcome.is_ok() || (self.job.keeps_failed && exists(path)?) {
-                w.append_file(&mut fs_err::File::open(path)?.into_file())?;
+            if outcome.is_ok() || (self.job.keeps_failed && path.exists()) {
+                let mut written = fs_err::File::open(path)?.into_file();
+                w.append_file(&mut written)?;
+                w.file()?.set_permissions(written.metadata()?.permissions())?;
             }
             Err::<Infallible, _>(Aside(outcome))
         });
