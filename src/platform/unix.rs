@@ -369,3 +369,37 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::Deadlock => Errno::DEADLK,
     })
 }
+
+/// Waits for the lock of an open file.
+///
+/// NFS makes a byte-range lock of it, for which the file must be open for writing (flock(2)).
+pub(crate) fn lock(file: &File) -> Lock {
+    match retry(|| fs::flock(file, FlockOperation::LockExclusive)) {
+        Ok(()) => Lock::Held,
+        Err(_) => Lock::Unsupported,
+    }
+}
+
+pub(crate) fn unlock(file: &File) {
+    let _ = retry(|| fs::flock(file, FlockOperation::Unlock));
+}
+
+/// Opens what is there to lock it and to read it; never waits, never follows a link. For writing,
+/// too, if that is allowed: some filesystems lock only such files.
+pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match fs::openat(directory, name, flags | OFlags::RDWR, Mode::empty()) {
+        Ok(fd) => Ok(File::from(fd)),
+        // open(2): ETXTBSY for a program that is being executed.
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+            super::open_to_compare(directory, name)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens what is there to read it; never waits, never follows a link.
+pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(fs::openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
+}
