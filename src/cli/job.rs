@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::shim::{Reader, Shim};
+use super::shim::Shim;
 use clap_lex::OsStrExt;
-use write_atomically::{Durability, WriteOptions, Writer};
+use write_atomically::{Durability, Reader, WriteOptions, Writer};
 
 use super::failure::Failure;
 use super::platform::Signals;
@@ -93,9 +93,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// The old content first. Should others replace it while it is copied, without asking for its
+    /// lock, publishing finds out.
     fn append(&self, old: Option<&mut Reader>, w: &mut Writer) -> Result<(), Failure> {
-        if let Some(old) = old {
-            io::copy(old, w)?;
+        if old.is_some() {
+            let old = fs_err::File::open(&self.job.destination)?;
+            w.append_file(&mut old.into_file())?;
         }
         self.produce(w)
     }

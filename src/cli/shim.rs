@@ -1,24 +1,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use write_atomically::{WriteOptions, Writer};
-pub type Reader = fs::File;
+use write_atomically::WriteOptions;
 pub trait Shim {
-    fn write_if_missing<T, E: From<io::Error>>(
-        &self,
-        p: &Path,
-        f: impl FnOnce(&mut Writer) -> Result<T, E>,
-    ) -> Result<Option<T>, E>;
-    fn write_if_changed<T, E: From<io::Error>>(
-        &self,
-        p: &Path,
-        f: impl FnOnce(&mut Writer) -> Result<T, E>,
-    ) -> Result<T, E>;
-    fn update<T, E: From<io::Error>>(
-        &self,
-        p: &Path,
-        f: impl FnOnce(Option<&mut Reader>, &mut Writer) -> Result<T, E>,
-    ) -> Result<T, E>;
     fn write_path<T, E: From<io::Error>>(
         &self,
         p: &Path,
@@ -31,31 +15,6 @@ pub trait Shim {
     ) -> Result<T, E>;
 }
 impl Shim for WriteOptions {
-    fn write_if_missing<T, E: From<io::Error>>(
-        &self,
-        p: &Path,
-        f: impl FnOnce(&mut Writer) -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
-        if p.exists() {
-            return Ok(None);
-        }
-        self.create(p, f).map(Some)
-    }
-    fn write_if_changed<T, E: From<io::Error>>(
-        &self,
-        p: &Path,
-        f: impl FnOnce(&mut Writer) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.write(p, f)
-    }
-    fn update<T, E: From<io::Error>>(
-        &self,
-        p: &Path,
-        f: impl FnOnce(Option<&mut Reader>, &mut Writer) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut old = fs::File::open(p).ok();
-        self.write(p, |w| f(old.as_mut(), w))
-    }
     fn write_path<T, E: From<io::Error>>(
         &self,
         p: &Path,
