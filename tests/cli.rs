@@ -567,9 +567,10 @@ fn quiet_leaves_the_explaining_to_the_command() {
     tool_sh(&directory, &["--quiet", "out"], script).assert().code(1).stderr("why\n");
 }
 
-#[ignore = "needs root and a mount namespace: run tests/privileged"]
 #[rstest]
+#[ignore = "needs root and a mount namespace: run tests/privileged"]
 #[case::refused(&["out"], 125)]
+#[ignore = "needs root and a mount namespace: run tests/privileged"]
 #[case::written_into(&["--in-place-fallback", "out"], 0)]
 fn a_file_that_cannot_be_renamed_over(#[case] arguments: &[&str], #[case] code: i32) {
     let directory = directory(Some("old"));
