@@ -1,8 +1,7 @@
 //! What went wrong, in words and as an exit status.
 
-use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use write_atomically::Error;
@@ -17,11 +16,11 @@ pub enum Failure {
     /// Standard input could not be read, or what was read could not be written.
     Copy(io::Error),
     /// The command could not be started.
-    Start { program: OsString, error: io::Error },
+    Start { program: PathBuf, error: io::Error },
     /// The command did not succeed.
-    Command { program: OsString, status: ExitStatus },
+    Command { program: PathBuf, status: ExitStatus },
     /// The command succeeded, but there is nothing at the path that it was given.
-    NothingWritten { program: OsString },
+    NothingWritten { program: PathBuf },
     /// Somebody wanted this to end.
     Signal(Signal),
 }

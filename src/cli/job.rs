@@ -145,7 +145,7 @@ impl Run<'_> {
         self.succeed(program, Command::new(program).args(arguments))?;
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Failure::NothingWritten { program: program.to_owned() })
+                Err(Failure::NothingWritten { program: program.into() })
             }
             _ => Ok(()),
         }
@@ -179,7 +179,7 @@ impl Run<'_> {
         self.go_on()?;
         let status = self.signals.run(command);
         self.go_on()?;
-        let program = program.to_owned();
+        let program = PathBuf::from(program);
         match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::Command { program, status }),
