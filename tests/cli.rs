@@ -358,6 +358,18 @@ fn a_command_that_wants_a_path_gets_one(
     }
 }
 
+#[rstest]
+fn a_new_file_made_by_path_has_the_mode_that_its_command_gave_it(
+    #[values(None, Some("--create"), Some("--if-missing"), Some("--if-changed"), Some("--append"))]
+    option: Option<&str>,
+) {
+    let directory = directory(None);
+    let script = "echo '#!/bin/sh' > \"$1\"; chmod 750 \"$1\"";
+    let mut tool = tool(&directory, option);
+    tool.args(["out", "--", "sh", "-c", script, "sh", "{}"]).assert().success();
+    assert_eq!(support::mode(&directory.join("out")), 0o750);
+}
+
 #[test]
 fn the_command_that_gets_a_path_keeps_its_standard_output() {
     let directory = directory(None);
@@ -724,6 +736,27 @@ fn a_signal_that_is_ignored_from_the_start_stays_ignored(
     directory.file("go", "");
     assert!(tool.status().success());
     assert_eq!(support::read(&directory.join("out")), "new\n");
+}
+
+/// waitpid(2): where SIGCHLD is ignored, a child's status is thrown away.
+#[rstest]
+fn the_status_is_seen_where_children_are_ignored(#[values(0, 7)] code: i32) {
+    let directory = directory(None);
+    let tool = assert_cmd::cargo::cargo_bin!("write-atomically").display().to_string();
+    let script = format!("trap '' CHLD; exec {tool} out -- sh -c 'echo new; exit {code}'");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(directory.path()).assert().code(code);
+    assert_only(&directory, if code == 0 { Some("new\n") } else { None });
+}
+
+#[test]
+fn nobody_needs_to_listen_to_what_it_says() {
+    let directory = directory(Some("old"));
+    let mut command = tool_sh(&directory, &["out"], "sleep 0.3; exit 5");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_only(&directory, Some("old"));
 }
 
 #[test]

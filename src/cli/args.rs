@@ -12,6 +12,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use write_atomically::{Durability, WriteOptions};
 
+use super::failure::say;
 use super::job::{Job, Producer, When};
 use super::progress::Show;
 
@@ -280,7 +281,7 @@ pub fn print(text: &[u8]) -> i32 {
         Ok(()) => 0,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            eprintln!("write-atomically: failed to write to standard output: {error}");
+            say(format_args!("write-atomically: failed to write to standard output: {error}"));
             125
         }
     }

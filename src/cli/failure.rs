@@ -1,6 +1,7 @@
 //! What went wrong, in words and as an exit status.
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -15,6 +16,8 @@ pub enum Failure {
     Io(io::Error),
     /// Standard input could not be read, or what was read could not be written.
     Copy(io::Error),
+    /// The content could not be brought to stable storage.
+    Sync(io::Error),
     /// The command could not be started.
     Start { program: PathBuf, error: io::Error },
     /// The command did not succeed.
@@ -43,10 +46,11 @@ impl Failure {
     pub fn report(&self, destination: &Path, quiet: bool) -> i32 {
         let has_said_why = matches!(self, Failure::Command { .. } | Failure::Signal(_));
         if !(quiet && has_said_why) {
-            eprintln!("write-atomically: {}", self.message(destination));
+            say(format_args!("write-atomically: {}", self.message(destination)));
         }
         match self {
-            Failure::Io(_) | Failure::Copy(_) | Failure::NothingWritten { .. } => OWN_FAILURE,
+            Failure::Io(_) | Failure::Copy(_) | Failure::Sync(_) => OWN_FAILURE,
+            Failure::NothingWritten { .. } => OWN_FAILURE,
             Failure::Start { error, .. } if error.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Start { .. } => NOT_EXECUTABLE,
             Failure::Command { status, .. } => platform::exit_code(*status),
@@ -66,6 +70,7 @@ impl Failure {
             Failure::Copy(error) => {
                 format!("failed to copy standard input to `{}`: {error}", destination.display())
             }
+            Failure::Sync(error) => format!("failed to sync `{}`: {error}", destination.display()),
             Failure::Start { program, error } => {
                 format!("failed to run `{}`: {error}", program.display())
             }
@@ -79,6 +84,11 @@ impl Failure {
         };
         format!("{cause}; `{}` is unchanged", destination.display())
     }
+}
+
+/// Says something on standard error, if anybody listens.
+pub fn say(what: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// The library's messages are for those who call it: options have other names here. Also returns

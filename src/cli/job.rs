@@ -7,13 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::shim::Shim;
 use clap_lex::OsStrExt;
 use write_atomically::{Durability, Reader, WriteOptions, Writer};
 
 use super::failure::Failure;
 use super::platform::Signals;
 use super::progress::{Progress, Show};
+use super::shim::Shim;
 
 /// One destination to be written.
 pub struct Job {
@@ -96,6 +96,7 @@ impl Run<'_> {
     /// The old content first. Should others replace it while it is copied, without asking for its
     /// lock, publishing finds out.
     fn append(&self, old: Option<&mut Reader>, w: &mut Writer) -> Result<(), Failure> {
+        self.signals.hold_back();
         if old.is_some() {
             let old = fs_err::File::open(&self.job.destination)?;
             w.append_file(&mut old.into_file())?;
@@ -106,7 +107,6 @@ impl Run<'_> {
     /// Brings the content into the staged file.
     fn produce(&self, w: &mut Writer) -> Result<(), Failure> {
         self.signals.hold_back();
-        self.progress.watch_file(w.file()?);
         match &self.job.producer {
             Producer::StandardInput => self.copy_standard_input(w.file()?)?,
             Producer::Output(command) => self.output_to(command, w.file()?)?,
@@ -115,15 +115,16 @@ impl Run<'_> {
             }
             Producer::Directory { .. } => unreachable!("a directory is no file's content"),
         }
-        match self.job.when {
-            // Most likely it is not needed.
-            When::Different => Ok(()),
-            _ => self.sync_while_there_is_a_way_back(w.file()?),
+        // What may turn out to be the same is most likely not to be published.
+        if self.job.when != When::Different && self.job.durability != Durability::Relaxed {
+            self.sync_while_there_is_a_way_back(w.file()?)?;
         }
+        self.go_on()
     }
 
     /// The system copies, from pipe to file or from file to file, where it can.
     fn copy_standard_input(&self, staged: &File) -> Result<(), Failure> {
+        self.progress.watch_file(staged);
         let mut staged = staged.try_clone()?;
         let copy = move || io::copy(&mut io::stdin().lock(), &mut staged);
         self.signals.unless_caught(copy).map_err(Failure::Signal)?.map_err(Failure::Copy)?;
@@ -132,6 +133,7 @@ impl Run<'_> {
 
     /// The command writes straight into the staged file.
     fn output_to(&self, command: &[OsString], staged: &File) -> Result<(), Failure> {
+        self.progress.watch_file(staged);
         let (program, arguments) = command.split_first().expect("checked with the arguments");
         self.succeed(program, Command::new(program).args(arguments).stdout(staged.try_clone()?))
     }
@@ -198,11 +200,11 @@ impl Run<'_> {
     /// it has been interrupted. The sync that follows has nothing left to do.
     fn sync_while_there_is_a_way_back(&self, staged: &File) -> Result<(), Failure> {
         const LARGE: u64 = 8 << 20;
-        if self.job.durability != Durability::Relaxed && staged.metadata()?.len() >= LARGE {
+        if staged.metadata()?.len() >= LARGE {
             self.progress.say("syncing");
-            staged.sync_data()?;
+            staged.sync_data().map_err(Failure::Sync)?;
         }
-        self.go_on()
+        Ok(())
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::failure::say;
+
 /// When to show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
@@ -87,7 +89,9 @@ enum Source {
 impl Source {
     fn written(&self) -> u64 {
         match self {
-            Source::File { file, from } => file.metadata().map_or(0, |m| m.len() - from),
+            Source::File { file, from } => {
+                file.metadata().map_or(0, |m| m.len().saturating_sub(*from))
+            }
             Source::Path(path) => match fs::metadata(path) {
                 Ok(metadata) if metadata.is_file() => metadata.len(),
                 _ => 0,
@@ -125,7 +129,7 @@ impl Line {
             let stops = self.stops_within(LINES);
             let (written, elapsed) = (self.written(), start.elapsed().as_secs_f64());
             let rate = HumanBytes((written as f64 / elapsed) as u64);
-            eprintln!("{}  {rate}/s  {elapsed:.1} s", HumanBytes(written));
+            say(format_args!("{}  {rate}/s  {elapsed:.1} s", HumanBytes(written)));
             if stops {
                 return;
             }
