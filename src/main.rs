@@ -7,7 +7,6 @@ mod cli {
     pub mod job;
     pub mod platform;
     pub mod progress;
-    pub mod shim;
 }
 
 use std::process;

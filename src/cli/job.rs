@@ -13,7 +13,6 @@ use write_atomically::{Durability, Reader, WriteOptions, Writer};
 use super::failure::Failure;
 use super::platform::Signals;
 use super::progress::{Progress, Show};
-use super::shim::Shim;
 
 /// One destination to be written.
 pub struct Job {
