@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::platform;
+
 /// The step of a write that failed, in the order in which the steps happen.
 ///
 /// ```
@@ -97,7 +99,8 @@ enum State {
 impl Error {
     pub(crate) fn new(step: Step, path: impl Into<PathBuf>, io_error: io::Error) -> Self {
         let (path, state, published) = (path.into(), State::Unchanged, Vec::new());
-        Error { step, path, io_error, state, hint: None, published }
+        let hint = platform::hint(step, &io_error);
+        Error { step, path, io_error, state, hint, published }
     }
 
     /// For `map_err`: the step and the path that an OS error belongs to.

@@ -270,6 +270,7 @@ impl Written<'_> {
             self.is_synced = false;
             return metadata::carry_over(&self.target, old, &self.file, mode);
         }
+        platform::reveal(&self.target.directory, &self.file)?;
         if let Some(mode) = mode {
             return metadata::set_exact_mode(&self.file, mode);
         }
@@ -299,6 +300,7 @@ impl Written<'_> {
             }
             None => staging::link(&self.target, &self.file)?,
         };
+        platform::stop_writing(&mut self.file, directory, &entry.name)?;
         match clobber {
             Clobber::Yes => platform::rename(directory, &entry.name, name)?,
             Clobber::No => platform::rename_new(directory, &entry.name, name)?,
