@@ -3,7 +3,6 @@
 //! Weaker than elsewhere: directories are pinned by their absolute path only, nothing is locked
 //! (so a killed writer's staging entry stays), and there is no metadata to carry over.
 
-use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -143,7 +142,8 @@ pub(crate) fn stage_named(
 
 /// A file to stage in that belongs to no directory, for destinations that have none.
 pub(crate) fn stage_elsewhere() -> io::Result<File> {
-    let directory = open_directory(None, &env::temp_dir())?;
+    // `std::env::temp_dir` panics on WASI.
+    let directory = open_directory(None, Path::new("/tmp"))?;
     loop {
         let name = format!(".{:016x}.write-atomically", crate::staging::random());
         let path = directory.join(Path::new(&name));

@@ -3,10 +3,13 @@
 
 use std::env;
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+#[cfg(unix)]
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+#[cfg(unix)]
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -19,7 +22,11 @@ pub struct Directory {
 impl Directory {
     /// On whatever filesystem temporary files are on.
     pub fn new() -> Directory {
-        Directory::in_parent(&env::temp_dir())
+        match cfg!(target_os = "wasi") {
+            // `std::env::temp_dir` panics there.
+            true => Directory::in_parent(Path::new("/tmp")),
+            false => Directory::in_parent(&env::temp_dir()),
+        }
     }
 
     /// On one of the filesystems that `tests/privileged` mounts; `here` is where that is not needed.
@@ -33,6 +40,7 @@ impl Directory {
     fn in_parent(parent: &Path) -> Directory {
         let directory = TempDir::new_in(parent).expect("a temporary directory");
         // `TempDir` makes it private; the tests that act as other users need to get in.
+        #[cfg(unix)]
         set_mode(directory.path(), 0o755);
         Directory { directory }
     }
@@ -71,11 +79,13 @@ pub fn mounts() -> PathBuf {
     env::var_os("WRITE_ATOMICALLY_MOUNTS").expect("run by tests/privileged").into()
 }
 
+#[cfg(unix)]
 pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Permission bits, set-ID and sticky bits included.
+#[cfg(unix)]
 pub fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
@@ -84,6 +94,7 @@ pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
+#[cfg(unix)]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -111,6 +122,7 @@ impl Child {
     }
 
     /// As a user without rights, if we have any.
+    #[cfg(unix)]
     pub fn as_nobody(mut self) -> Child {
         if is_root() {
             self.command.uid(NOBODY).gid(NOBODY);
@@ -118,6 +130,7 @@ impl Child {
         self
     }
 
+    #[cfg(unix)]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Child {
         self.command.uid(uid).gid(gid);
         self
@@ -153,7 +166,13 @@ pub fn role() -> Option<(String, PathBuf)> {
     Some((role, env::var_os("WRITE_ATOMICALLY_PATH").unwrap_or_default().into()))
 }
 
+#[cfg(not(unix))]
+fn shared_program() -> PathBuf {
+    env::current_exe().unwrap()
+}
+
 /// This program, where every user may run it.
+#[cfg(unix)]
 fn shared_program() -> &'static Path {
     static COPY: OnceLock<(Option<TempDir>, PathBuf)> = OnceLock::new();
     let (_, path) = COPY.get_or_init(|| {
@@ -171,10 +190,12 @@ fn shared_program() -> &'static Path {
 }
 
 /// A mount that goes with the test. Needs root, in a mount namespace of its own.
+#[cfg(unix)]
 pub struct Mount {
     at: PathBuf,
 }
 
+#[cfg(unix)]
 impl Mount {
     pub fn bind(from: &Path, at: &Path) -> Mount {
         run(Command::new("mount").arg("--bind").args([from, at]));
@@ -193,6 +214,7 @@ impl Mount {
     }
 }
 
+#[cfg(unix)]
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.at).status();
