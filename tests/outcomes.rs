@@ -1,5 +1,5 @@
 //! Promises 1 and 2: whole or not at all, and a failure leaves no trace; on every filesystem.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 

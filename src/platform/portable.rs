@@ -170,13 +170,23 @@ pub(crate) fn open_to_append(directory: &SelectedDirectory, name: &Path) -> io::
     OpenOptions::new().append(true).open(directory.join(name))
 }
 
+/// Opens what is there to lock it and to read it.
+pub(crate) fn open_to_update(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
+    File::open(directory.join(name))
+}
+
+/// Opens what is there to read it.
+pub(crate) fn open_to_compare(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
+    File::open(directory.join(name))
+}
+
 /// Gives an unnamed file a name; there are none.
 pub(crate) fn link(_file: &File, _directory: &SelectedDirectory, _name: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 pub(crate) fn needs_a_name(_error: &io::Error) -> bool {
-    true
+    false
 }
 
 /// The last moment before a named staging file is published.
@@ -230,6 +240,13 @@ pub(crate) fn remove_directory(directory: &SelectedDirectory, name: &Path) -> io
 pub(crate) fn try_lock(_file: &File) -> Lock {
     Lock::Unsupported
 }
+
+/// Waits for the lock of an open file.
+pub(crate) fn lock(_file: &File) -> Lock {
+    Lock::Unsupported
+}
+
+pub(crate) fn unlock(_file: &File) {}
 
 pub(crate) fn set_mode(_file: &File, _mode: u32) -> io::Result<()> {
     Ok(())

@@ -139,8 +139,10 @@ pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Resul
 /// a stream inside a file, which can't be replaced by itself.
 pub(crate) fn is_invalid(path: &Path) -> bool {
     let invalid = |byte: &u8| *byte < b' ' || b"<>:\"|?*".contains(byte);
+    const LONGEST: usize = 255;
     let name = path.file_name().unwrap_or_default();
     portable::is_invalid(path)
+        || name.encode_wide().count() > LONGEST
         || name.as_encoded_bytes().iter().any(invalid)
         || !name.is_empty() && without_trailing_dots(name).is_empty()
 }
