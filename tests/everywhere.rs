@@ -1,6 +1,8 @@
 //! What holds on every platform: content, errors, panics, options, races, a killed process. After
 //! each of them the directory's listing is what it should be.
 
+#![cfg(feature = "anyhow")]
+
 mod support;
 
 use std::fs;

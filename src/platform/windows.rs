@@ -227,6 +227,13 @@ pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<Fil
         .open(directory.join(name))
 }
 
+/// For writing, too, if that is allowed: only such a handle can be synced.
+pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
+    let path = directory.join(name);
+    let opened = OpenOptions::new().read(true).write(true).open(&path);
+    opened.or_else(|_| File::open(path))
+}
+
 /// The lock is the opening: see [`open_to_lock`].
 pub(crate) fn try_lock(_file: &File) -> Lock {
     Lock::Held
@@ -320,6 +327,14 @@ pub(crate) fn reveal(directory: &Directory, file: &File) -> io::Result<()> {
         .custom_flags(FILE_FLAG_DELETE_ON_CLOSE)
         .open(directory.join(Path::new(&name)))?;
     file.set_permissions(plain.metadata()?.permissions())
+}
+
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // FlushFileBuffers: not for handles that are open only for reading. What is read is not ours.
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => Ok(()),
+        done => done,
+    }
 }
 
 /// FlushFileBuffers on the directory: what NTFS logs, the new name among it, is on the disk then.
