@@ -1,5 +1,5 @@
 //! `write_if_changed`: what has not changed is not touched.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 

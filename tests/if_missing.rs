@@ -1,5 +1,5 @@
 //! `write_if_missing`: one runs, the others wait, nothing is replaced.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 

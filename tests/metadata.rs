@@ -370,6 +370,20 @@ fn what_is_kept_of_a_failure_is_no_more_open_than_the_destination(
 }
 
 #[rstest]
+fn what_is_kept_of_a_failure_is_no_more_open_than_the_mode_that_was_asked_for() {
+    let directory = Directory::new();
+    let partial = directory.join("partial");
+    let options = WriteOptions::new().mode(0o640).keep_failed(&partial);
+    let failed: io::Result<()> = options.write(directory.join("file"), |w| {
+        w.write_all(b"new")?;
+        Err(io::Error::other("no"))
+    });
+    assert!(failed.is_err());
+    assert_eq!(mode(&partial) & 0o027, 0, "{:o}", mode(&partial));
+    assert_eq!(directory.listing(), ["partial"]);
+}
+
+#[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
     let Some((role, path)) = support::role() else { return };

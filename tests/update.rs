@@ -1,5 +1,5 @@
 //! `update_atomically`: no update is lost, whoever fails or is killed.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
