@@ -16,7 +16,7 @@ pub(crate) use super::unix::{
     means_directory, name_bytes, name_from_bytes, open_directory, open_to_append, open_to_lock,
     open_to_overwrite, open_to_update, read_link, remove, remove_directory, rename, reveal,
     set_mode, set_owner, stage_named, stat_directory, stat_file, stop_writing,
-    sync_child_directory, try_lock, unlock, user,
+    sync_child_directory, sync_overwritten, try_lock, unlock, user,
 };
 use super::unix::{kind, mode_bits, openat, retry};
 use super::{Stat, unix};

@@ -241,8 +241,8 @@ pub(crate) fn link(_file: &File, _directory: &Directory, _name: &Path) -> io::Re
 
 /// Whether an unnamed file that could not be linked for this reason can still be published: its
 /// content is then staged again, by name.
-pub(crate) fn needs_a_name(_error: &io::Error) -> bool {
-    false
+pub(crate) fn needs_a_name(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
 }
 
 /// The last moment before a named staging file is published.
@@ -351,6 +351,15 @@ pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
 /// Brings content and size of a file to stable storage.
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
+}
+
+/// Brings a file that was written into to stable storage, unless it is of a kind that has none.
+pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // fsync(2): this kind of file can't be synced.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
 }
 
 /// Brings the names in a directory to stable storage; `file` is any open file on its filesystem.

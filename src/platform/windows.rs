@@ -283,8 +283,11 @@ fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             Err(error) if is_any(&error, &IN_USE) && start.elapsed() + pause < PATIENCE => {}
             done => return done,
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
+        // Of different length for everyone, lest those who wait for each other do so in step.
+        thread::sleep(
+            pause.mul_f64(0.5 + f64::from(crate::staging::random()) / f64::from(u32::MAX)),
+        );
+        pause = (pause * 2).min(Duration::from_millis(16));
     }
 }
 
@@ -337,21 +340,31 @@ pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     }
 }
 
+pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // FlushFileBuffers: not every device knows what that is.
+        Err(error) if is_any(&error, &NO_SYNC) => Ok(()),
+        done => done,
+    }
+}
+
+/// How the system says that this can't be synced.
+const NO_SYNC: [i32; 5] = [
+    ERROR_INVALID_FUNCTION,
+    ERROR_ACCESS_DENIED,
+    ERROR_INVALID_HANDLE,
+    ERROR_NOT_SUPPORTED,
+    ERROR_INVALID_PARAMETER,
+];
+
 /// FlushFileBuffers on the directory: what NTFS logs, the new name among it, is on the disk then.
 pub(crate) fn sync_directory(directory: &Directory, _file: &File) -> io::Result<()> {
-    const NOT_HERE: [i32; 5] = [
-        ERROR_INVALID_FUNCTION,
-        ERROR_ACCESS_DENIED,
-        ERROR_INVALID_HANDLE,
-        ERROR_NOT_SUPPORTED,
-        ERROR_INVALID_PARAMETER,
-    ];
     if !directory.can_sync {
         return Ok(());
     }
     match directory.handle.sync_all() {
         // Other filesystems, and servers, may not know that for directories.
-        Err(error) if is_any(&error, &NOT_HERE) => Ok(()),
+        Err(error) if is_any(&error, &NO_SYNC) => Ok(()),
         done => done,
     }
 }
