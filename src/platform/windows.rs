@@ -166,6 +166,9 @@ pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
 
 /// Whether the caller may write what is there: the read-only attribute, then the access rights.
 pub(crate) fn check_writable(directory: &Directory, name: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(directory.join(name))?.permissions().readonly() {
+        return Err(super::error(Code::NoAccess));
+    }
     match portable::check_writable(directory, name) {
         // Somebody has it open: that comes after the access rights, and may be over by the time
         // when it is published.
