@@ -182,10 +182,6 @@ fn what_a_failed_closure_wrote_is_kept_where_asked(
 }
 
 #[rstest]
-#[cfg_attr(
-    target_family = "wasm",
-    ignore = "node 20 dies of SIGSEGV when asked to make a hard link"
-)]
 fn create_publishes_what_is_new_and_refuses_what_is_there() {
     let directory = prepare(None);
     create_atomically(directory.join("file"), |w| Ok(write!(w, "first")?)).unwrap();

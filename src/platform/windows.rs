@@ -264,12 +264,18 @@ pub(crate) fn rename_to(
 }
 
 pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
-    match patiently(|| portable::rename_new(directory, from, to)) {
-        // CreateHardLinkW: NTFS and ReFS have hard links; FAT and exFAT don't.
+    match patiently(|| fs::hard_link(directory.join(from), directory.join(to))) {
+        // It is published; if the old name does not go now, the next writer removes it.
+        Ok(()) => {
+            let _ = remove(directory, from);
+            Ok(())
+        }
+        // CreateHardLinkW: NTFS and ReFS have hard links; FAT and exFAT don't, and there is nothing
+        // else in `std` that never replaces.
         Err(error) if is_any(&error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED]) => {
             Err(io::ErrorKind::Unsupported.into())
         }
-        renamed => renamed,
+        Err(error) => Err(error),
     }
 }
 
