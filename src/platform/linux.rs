@@ -229,7 +229,7 @@ pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
 /// open(2), `O_NOATIME`: for the file's owner. Comparing changes nothing, then, not even that.
 pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+    match openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => unix::open_to_compare(directory, name),
         opened => Ok(File::from(opened?)),
     }

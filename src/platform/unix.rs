@@ -454,7 +454,7 @@ pub(crate) fn unlock(file: &File) {
 /// too, if that is allowed: some filesystems lock only such files.
 pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match fs::openat(directory, name, flags | OFlags::RDWR, Mode::empty()) {
+    match openat(directory, name, flags | OFlags::RDWR, Mode::empty()) {
         Ok(fd) => Ok(File::from(fd)),
         // open(2): ETXTBSY for a program that is being executed.
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
@@ -467,5 +467,5 @@ pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<F
 /// Opens what is there to read it; never waits, never follows a link.
 pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(fs::openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
+    Ok(File::from(openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
 }
