@@ -9,14 +9,16 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{self, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rstest::rstest;
 use support::{Child, Directory};
 use write_atomically::{
-    Durability, Error, Step, WriteOptions, create_atomically, write, write_atomically,
+    Change, Durability, Error, Reader, Step, WriteOptions, Writer, create_atomically, write,
+    write_atomically, write_if_changed, write_if_missing,
 };
 
 fn prepare(old: Option<&str>) -> Directory {
@@ -137,7 +139,7 @@ fn every_option_publishes_the_same_content(
 ) {
     let directory = prepare(old);
     let content = new_content();
-    let write = |w: &mut write_atomically::Writer| w.write_all(content.as_bytes());
+    let write = |w: &mut Writer| w.write_all(content.as_bytes());
     options.durability(durability).write(directory.join("file"), write).unwrap();
     assert_state(&directory, Some(&content));
 }
@@ -249,7 +251,7 @@ fn what_can_be_known_is_an_error_before_the_closure_runs(
     let path = if name.is_empty() { "".into() } else { directory.join(name) };
     for create in [false, true] {
         let mut ran = false;
-        let closure = |_: &mut write_atomically::Writer| {
+        let closure = |_: &mut Writer| {
             ran = true;
             io::Result::Ok(())
         };
@@ -279,7 +281,7 @@ fn what_can_be_known_is_an_error_before_the_closure_runs(
 fn an_io_error_inside_the_closure_names_the_destination() {
     let directory = prepare(Some("old"));
     let path = directory.join("file");
-    let seek = |w: &mut write_atomically::Writer| w.seek(SeekFrom::Current(-1));
+    let seek = |w: &mut Writer| w.seek(SeekFrom::Current(-1));
     let error = WriteOptions::new().write(&path, seek).unwrap_err();
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     let found = Error::find(&error).unwrap();
@@ -376,7 +378,7 @@ fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<
                     Ok(content) => assert!(is_whole(&content), "{} bytes", content.len()),
                     Err(error) => assert_may_be_unreadable(&error, old),
                 }
-                thread::sleep(std::time::Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(1));
             }
         });
         let writers: Vec<_> = (0..WRITERS)
@@ -434,13 +436,7 @@ fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
 ) {
     let directory = prepare(old);
     let path = directory.join("file");
-    let mut child = Child::new(end, &path).command().stdout(Stdio::piped()).spawn().unwrap();
-    let mut answer = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("staged") {
-        line.clear();
-        assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
-    }
+    let mut child = spawn_staged(end, &path);
     if end == "kill" {
         child.kill().unwrap();
     }
@@ -467,23 +463,40 @@ fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
     assert_state(&directory, content);
 }
 
+/// A child that is inside its closure.
+fn spawn_staged(role: &str, path: &Path) -> process::Child {
+    let mut child = Child::new(role, path).command().stdout(Stdio::piped()).spawn().unwrap();
+    let mut answer = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("staged") {
+        line.clear();
+        assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
+    }
+    child
+}
+
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
     let Some((role, path)) = support::role() else { return };
-    write_atomically(path, |w| {
+    let closure = |w: &mut Writer| {
         w.write_all(new_content().as_bytes())?;
         w.flush()?;
         support::say("staged\n");
         io::stdout().flush()?;
         match role.as_str() {
-            "exit" => std::process::exit(7),
-            "abort" => std::process::abort(),
-            _ => thread::sleep(std::time::Duration::from_secs(60)),
+            "exit" => process::exit(7),
+            "abort" => process::abort(),
+            _ => thread::sleep(Duration::from_secs(60)),
         }
-        Ok(())
-    })
-    .unwrap();
+        io::Result::Ok(())
+    };
+    let options = WriteOptions::new();
+    let done = match role.as_str() {
+        "update" => options.update(path, |_, w| closure(w)),
+        _ => options.write(path, closure),
+    };
+    done.unwrap();
 }
 
 #[rstest]
@@ -533,4 +546,102 @@ fn symlink(to: &Path, link: &Path) {
 #[cfg(not(any(unix, windows)))]
 fn symlink(_to: &Path, _link: &Path) {
     unreachable!("ignored");
+}
+
+fn count(old: Option<&mut Reader>, new: &mut Writer) -> io::Result<()> {
+    let old = old.map(io::read_to_string).transpose()?.unwrap_or("0".into());
+    write!(new, "{}", old.parse::<u32>().unwrap() + 1)
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
+fn no_update_is_lost(#[values(Some("0"), None)] old: Option<&str>) {
+    let directory = prepare(old);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    WriteOptions::new().update(directory.join("file"), count).unwrap();
+                }
+            });
+        }
+    });
+    assert_state(&directory, Some("24"));
+}
+
+#[rstest]
+#[cfg_attr(not(target_family = "wasm"), ignore = "where there are locks, it works")]
+fn without_locks_an_update_is_refused_before_the_closure_runs() {
+    let directory = prepare(Some("0"));
+    let error = WriteOptions::new().update(directory.join("file"), |_, _| -> io::Result<()> {
+        panic!("the closure ran in vain")
+    });
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_state(&directory, Some("0"));
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
+fn of_those_who_write_what_is_missing_one_does_and_the_others_wait() {
+    let directory = prepare(None);
+    let ran = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let done = write_if_missing(directory.join("file"), |w| {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    Ok(write!(w, "expensive")?)
+                });
+                done.unwrap();
+                assert_eq!(support::read(&directory.join("file")), "expensive");
+            });
+        }
+    });
+    assert_eq!(ran.into_inner(), 1);
+    assert_state(&directory, Some("expensive"));
+}
+
+#[rstest]
+fn what_is_the_same_is_not_written_again() {
+    let directory = prepare(None);
+    let write = |content: &str| {
+        write_if_changed(directory.join("file"), |w| Ok(write!(w, "{content}")?)).unwrap()
+    };
+    let modified = || fs::metadata(directory.join("file")).unwrap().modified().unwrap();
+    assert_eq!(write("one"), Change::Written(()));
+    let before = modified();
+    assert_eq!(write("one"), Change::Unchanged(()));
+    assert_eq!(modified(), before);
+    assert_state(&directory, Some("one"));
+    assert_eq!(write("two"), Change::Written(()));
+    assert_state(&directory, Some("two"));
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no locks")]
+fn an_update_within_an_update_of_the_same_file_is_a_deadlock_at_once(
+    #[values(Some("0"), None)] old: Option<&str>,
+) {
+    let directory = prepare(old);
+    let path = directory.join("file");
+    let options = WriteOptions::new();
+    let outer = options.update(&path, |_, _| {
+        // Another file is no problem.
+        options.update(directory.join("neighbour"), |_, w| write!(w, "untouched"))?;
+        options.update(&path, |_, w| write!(w, "inner"))
+    });
+    assert_eq!(outer.unwrap_err().kind(), io::ErrorKind::Deadlock);
+    assert_state(&directory, old);
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no processes")]
+fn who_is_killed_in_an_update_blocks_nobody(#[values(Some("0"), None)] old: Option<&str>) {
+    let directory = prepare(old);
+    let path = directory.join("file");
+    let mut child = spawn_staged("update", &path);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    WriteOptions::new().update(&path, count).unwrap();
+    assert_state(&directory, Some("1"));
 }

@@ -12,10 +12,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub(crate) use super::unix::{
-    Directory, carry_flags_over, check_writable, error, hint, is_invalid, lock, make_directory,
-    means_directory, name_bytes, name_from_bytes, open_directory, open_to_append, open_to_lock,
-    open_to_overwrite, open_to_update, read_link, remove, remove_directory, rename, reveal,
-    set_mode, set_owner, stage_named, stat_directory, stat_file, stop_writing,
+    Directory, LOCKS_DESTINATIONS, carry_flags_over, check_writable, error, hint, is_invalid, lock,
+    make_directory, means_directory, name_bytes, name_from_bytes, open_directory, open_to_append,
+    open_to_lock, open_to_overwrite, open_to_update, read_link, remove, remove_directory, rename,
+    reveal, set_mode, set_owner, stage_named, stat_directory, stat_file, stop_writing,
     sync_child_directory, sync_overwritten, try_lock, unlock, user,
 };
 use super::unix::{kind, mode_bits, openat, retry};

@@ -77,6 +77,7 @@ impl Stat {
 
 /// The outcome of asking for a lock without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // Not every system knows every outcome.
 pub(crate) enum Lock {
     Held,
     Busy,

@@ -30,6 +30,15 @@ impl Directory {
     }
 }
 
+#[cfg(target_os = "wasi")]
+impl std::os::fd::AsFd for crate::Writer {
+    /// The staged file's descriptor. What is still buffered is not in the file yet: call
+    /// [`flush`](io::Write::flush) first, or use [`file`](crate::Writer::file).
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.staged_file().as_fd()
+    }
+}
+
 pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Result<Directory> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let path = match base {
@@ -245,6 +254,9 @@ pub(crate) fn remove_directory(directory: &SelectedDirectory, name: &Path) -> io
 pub(crate) fn try_lock(_file: &File) -> Lock {
     Lock::Unsupported
 }
+
+/// Whether what is locked is the destination itself, where there is one.
+pub(crate) const LOCKS_DESTINATIONS: bool = true;
 
 /// Waits for the lock of an open file.
 pub(crate) fn lock(_file: &File) -> Lock {

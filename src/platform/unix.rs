@@ -364,7 +364,7 @@ pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
 
 /// Brings the names in a directory to stable storage; `file` is any open file on its filesystem.
 pub(crate) fn sync_directory(directory: &Directory, file: &File) -> io::Result<()> {
-    if directory.can_sync {
+    if directory.can_sync() {
         let directory = File::from(directory.fd.try_clone()?);
         match directory.sync_all() {
             // fsync(2): this kind of file can't be synced.
@@ -435,6 +435,9 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::Deadlock => Errno::DEADLK,
     })
 }
+
+/// Whether what is locked is the destination itself, where there is one.
+pub(crate) const LOCKS_DESTINATIONS: bool = true;
 
 /// Waits for the lock of an open file.
 ///

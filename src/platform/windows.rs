@@ -148,14 +148,31 @@ pub(crate) fn is_invalid(path: &Path) -> bool {
 }
 
 pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat>> {
-    match is_device(&directory.join(name)) {
-        true => Ok(Some(of_kind(Kind::Other))),
-        false => portable::stat(directory, name),
+    let path = directory.join(name);
+    if is_device(&path) {
+        return Ok(Some(of_kind(Kind::Other)));
+    }
+    // Without asking for any access: that is refused to nobody, however little others share.
+    let opened = OpenOptions::new()
+        .access_mode(0)
+        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
+        .open(&path);
+    match opened {
+        Ok(file) => stat_file(&file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // What is being deleted can still be seen in its directory.
+        Err(_) => portable::stat(directory, name),
     }
 }
 
+pub(crate) fn stat_directory(directory: &Directory) -> io::Result<Stat> {
+    stat_file(&directory.handle)
+}
+
 pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
-    match portable::stat_file(file) {
+    let id = winapi_util::file::information(file);
+    let (dev, ino) = id.map_or((0, 0), |id| (id.volume_serial_number(), id.file_index()));
+    match portable::stat_file(file).map(|stat| Stat { dev, ino, ..stat }) {
         // GetFileInformationByHandle: only files have that.
         Err(error) if is_any(&error, &[ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER]) => {
             Ok(of_kind(Kind::Other))
@@ -228,6 +245,36 @@ pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<Fil
         .share_mode(FILE_SHARE_DELETE)
         .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
         .open(directory.join(name))
+}
+
+/// Waiting is the opening, too: where this is refused, somebody holds the lock.
+pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<File> {
+    let path = directory.join(name);
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).share_mode(FILE_SHARE_DELETE).open(&path)
+    };
+    match open() {
+        Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        // It is being removed by the one who held it.
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => match patiently(open) {
+            Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            opened => opened,
+        },
+        opened => opened,
+    }
+}
+
+/// LockFileEx would lock readers out of the destination: an entry beside it is locked instead.
+pub(crate) const LOCKS_DESTINATIONS: bool = false;
+
+/// Held by whoever could open it: see [`open_to_update`].
+pub(crate) fn lock(_file: &File) -> Lock {
+    Lock::Held
 }
 
 /// For writing, too, if that is allowed: only such a handle can be synced.
