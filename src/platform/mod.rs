@@ -96,4 +96,6 @@ pub(crate) enum Code {
     InvalidName,
     Busy,
     Deadlock,
+    NotADirectory,
+    Unsupported,
 }
