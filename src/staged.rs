@@ -308,7 +308,7 @@ impl Written<'_> {
             }
             None => staging::link(&self.target, &self.file)?,
         };
-        platform::stop_writing(&mut self.file, directory, &entry.name)?;
+        platform::stop_writing(&mut self.file, &entry.directory, &entry.name)?;
         let renamed = match clobber {
             Clobber::Yes => platform::rename_to(&entry.directory, &entry.name, directory, name),
             // Again, because syncing took its time. Those who ask for the lock wait for us; for the

@@ -190,7 +190,11 @@ fn create_publishes_what_is_new_and_refuses_what_is_there() {
     assert_state(&directory, Some("first"));
 
     let mut ran = false;
-    let error = create_atomically(directory.join("file"), |_| Ok(ran = true)).unwrap_err();
+    let error = create_atomically(directory.join("file"), |_| {
+        ran = true;
+        Ok(())
+    })
+    .unwrap_err();
     assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::AlreadyExists);
     assert!(!ran, "the closure ran in vain");
     assert_state(&directory, Some("first"));
@@ -644,4 +648,29 @@ fn who_is_killed_in_an_update_blocks_nobody(#[values(Some("0"), None)] old: Opti
     child.wait().unwrap();
     WriteOptions::new().update(&path, count).unwrap();
     assert_state(&directory, Some("1"));
+}
+
+#[rstest]
+#[cfg_attr(unix, ignore = "where there are private directories, it works")]
+fn what_needs_a_private_directory_is_refused_before_the_closure_runs(
+    #[values("path", "directory", "batch")] what: &str,
+    #[values(true, false)] exists: bool,
+) {
+    let directory = prepare(None);
+    let path = directory.join("new");
+    match (exists, what) {
+        (true, "directory") => fs::create_dir(&path).unwrap(),
+        (true, _) => fs::write(&path, "old").unwrap(),
+        (false, _) => {}
+    }
+    let before = directory.listing();
+    let options = WriteOptions::new();
+    let ran = || -> io::Result<()> { panic!("the closure ran in vain") };
+    let error = match what {
+        "path" => options.write_path(&path, |_| ran()),
+        "directory" => options.write_dir(&path, |_| ran()),
+        _ => options.write_batch(|batch| batch.write(&path, |_| ran())),
+    };
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_eq!(directory.listing(), before);
 }

@@ -34,7 +34,11 @@ fn a_read_only_file_is_refused_before_the_closure_runs() {
     fs::set_permissions(&path, permissions.clone()).unwrap();
 
     let mut ran = false;
-    let error = write_atomically(&path, |_| Ok(ran = true)).unwrap_err();
+    let error = write_atomically(&path, |_| {
+        ran = true;
+        Ok(())
+    })
+    .unwrap_err();
     let error = Error::find(error.as_ref()).unwrap();
     assert!(!ran, "the closure ran in vain");
     assert_eq!(error.step(), Step::Resolve);
@@ -146,7 +150,11 @@ fn a_name_that_no_file_can_have_is_refused_before_the_closure_runs(#[case] name:
     let directory = Directory::new();
     directory.file("file", "old");
     let mut ran = false;
-    let error = write_atomically(directory.join(name), |_| Ok(ran = true)).unwrap_err();
+    let error = write_atomically(directory.join(name), |_| {
+        ran = true;
+        Ok(())
+    })
+    .unwrap_err();
     assert!(!ran, "the closure ran in vain");
     assert_eq!(Error::find(error.as_ref()).unwrap().step(), Step::Resolve);
     assert_eq!(directory.listing(), ["file"]);

@@ -18,6 +18,30 @@ pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::R
     }
 }
 
+pub(crate) fn rename_new_directory(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    match fs::renameat_with(directory, from, other, to, RenameFlags::NOREPLACE) {
+        Err(Errno::NOTSUP | Errno::INVAL | Errno::NOSYS) => {
+            unix::rename_new_directory(directory, from, other, to)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// rename(2), `RENAME_SWAP`.
+pub(crate) fn exchange(
+    directory: &Directory,
+    name: &Path,
+    other: &Directory,
+    other_name: &Path,
+) -> io::Result<()> {
+    Ok(fs::renameat_with(directory, name, other, other_name, RenameFlags::EXCHANGE)?)
+}
+
 /// There are no namespaces here (`com.apple.FinderInfo`): all attributes are the user's. The prefix
 /// says so above, and goes again below.
 const USER: &[u8] = b"user.";

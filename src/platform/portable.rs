@@ -203,10 +203,6 @@ pub(crate) fn stop_writing(
     Ok(())
 }
 
-pub(crate) fn rename(directory: &SelectedDirectory, from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(directory.join(from), directory.join(to))
-}
-
 /// Renames across two directories of the same filesystem.
 pub(crate) fn rename_to(
     directory: &SelectedDirectory,
@@ -358,6 +354,94 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::IsADirectory => io::ErrorKind::IsADirectory,
         Code::TooManyLinks | Code::InvalidName => io::ErrorKind::InvalidInput,
         Code::Busy => io::ErrorKind::ResourceBusy,
+        Code::NotADirectory => io::ErrorKind::NotADirectory,
+        Code::Unsupported => io::ErrorKind::Unsupported,
         Code::Deadlock => io::ErrorKind::Deadlock,
     })
+}
+
+/// Whether there are directories that only the caller's user can enter, and that show whether their
+/// maker is alive. Here nobody could tell, and they would stay when the maker is killed.
+pub(crate) const HAS_PRIVATE_DIRECTORIES: bool = false;
+
+/// Opens a directory inside another; a link there is an error, wherever it leads.
+pub(crate) fn open_subdirectory(
+    directory: &SelectedDirectory,
+    name: &Path,
+) -> io::Result<SelectedDirectory> {
+    match fs::symlink_metadata(directory.join(name))?.is_dir() {
+        true => super::open_directory(Some(directory), name),
+        false => Err(super::error(Code::NotADirectory)),
+    }
+}
+
+pub(crate) fn try_lock_directory(_directory: &SelectedDirectory) -> Lock {
+    Lock::Unsupported
+}
+
+/// An absolute path that leads to this directory.
+pub(crate) fn directory_path(directory: &SelectedDirectory) -> io::Result<PathBuf> {
+    Ok(directory.path().to_owned())
+}
+
+/// What a directory holds: names, and kinds where the system says them along with the names.
+pub(crate) fn entries(
+    directory: &SelectedDirectory,
+) -> io::Result<impl Iterator<Item = io::Result<(PathBuf, Option<Kind>)>> + use<>> {
+    let list = fs::read_dir(directory.path())?;
+    Ok(list.map(|entry| entry.map(|entry| (PathBuf::from(entry.file_name()), None))))
+}
+
+/// Gives the caller full access to a directory: there is no mode that would stand in the way.
+pub(crate) fn take_over(_directory: &SelectedDirectory, _name: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// How many names lead to a file; nobody knows.
+pub(crate) fn count_links(_file: &File) -> io::Result<u64> {
+    Ok(1)
+}
+
+/// Renames a directory across two directories unless the new name is taken, in which case it is
+/// `AlreadyExists`.
+pub(crate) fn rename_new_directory(
+    directory: &SelectedDirectory,
+    from: &Path,
+    other: &SelectedDirectory,
+    to: &Path,
+) -> io::Result<()> {
+    match super::stat(other, to)? {
+        Some(_) => Err(super::error(Code::AlreadyExists)),
+        None => super::rename_to(directory, from, other, to),
+    }
+}
+
+/// Swaps what two names lead to, in one step.
+pub(crate) fn exchange(
+    _directory: &SelectedDirectory,
+    _name: &Path,
+    _other: &SelectedDirectory,
+    _other_name: &Path,
+) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether an error says that the filesystem has no way to do this, as opposed to this one time.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+/// Brings everything on the filesystem of an open file to stable storage, as far as there is a way.
+pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
+    super::sync_file(file)
+}
+
+/// Whether [`sync_filesystem`] reports that something written since the file was opened is lost.
+pub(crate) fn filesystem_sync_reports_losses(_file: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Whether a directory here may be one that can't be renamed, whoever asks.
+pub(crate) fn has_immovable_directories(_directory: &SelectedDirectory) -> io::Result<bool> {
+    Ok(false)
 }

@@ -475,6 +475,10 @@ pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<
     Ok(File::from(openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
 }
 
+/// Whether there are directories that only the caller's user can enter, and that show whether their
+/// maker is alive.
+pub(crate) const HAS_PRIVATE_DIRECTORIES: bool = true;
+
 /// Opens a directory inside another; a link there is an error, wherever it leads.
 pub(crate) fn open_subdirectory(directory: &Directory, name: &Path) -> io::Result<Directory> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;

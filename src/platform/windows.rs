@@ -40,6 +40,7 @@ const ERROR_LOCK_VIOLATION: i32 = 33;
 const ERROR_NOT_SUPPORTED: i32 = 50;
 const ERROR_FILE_EXISTS: i32 = 80;
 const ERROR_INVALID_PARAMETER: i32 = 87;
+const ERROR_CALL_NOT_IMPLEMENTED: i32 = 120;
 const ERROR_INVALID_NAME: i32 = 123;
 const ERROR_BUSY: i32 = 170;
 const ERROR_DIRECTORY: i32 = 267;
@@ -165,6 +166,10 @@ pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat
     }
 }
 
+pub(crate) fn count_links(file: &File) -> io::Result<u64> {
+    Ok(winapi_util::file::information(file)?.number_of_links())
+}
+
 pub(crate) fn stat_directory(directory: &Directory) -> io::Result<Stat> {
     stat_file(&directory.handle)
 }
@@ -183,7 +188,12 @@ pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
 
 /// Whether the caller may write what is there: the read-only attribute, then the access rights.
 pub(crate) fn check_writable(directory: &Directory, name: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(directory.join(name))?.permissions().readonly() {
+    let metadata = fs::symlink_metadata(directory.join(name))?;
+    if metadata.is_dir() {
+        // The attribute means something else there, and nothing short of writing tells.
+        return Ok(());
+    }
+    if metadata.permissions().readonly() {
         return Err(super::error(Code::NoAccess));
     }
     match portable::check_writable(directory, name) {
@@ -295,10 +305,6 @@ pub(crate) fn try_lock(_file: &File) -> Lock {
 pub(crate) fn stop_writing(file: &mut File, directory: &Directory, name: &Path) -> io::Result<()> {
     *file = patiently(|| File::open(directory.join(name)))?;
     Ok(())
-}
-
-pub(crate) fn rename(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
-    patiently(|| portable::rename(directory, from, to))
 }
 
 pub(crate) fn rename_to(
@@ -438,6 +444,8 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::TooManyLinks => ERROR_CANT_RESOLVE_FILENAME,
         Code::InvalidName => ERROR_INVALID_NAME,
         Code::Busy => ERROR_BUSY,
+        Code::NotADirectory => ERROR_DIRECTORY,
+        Code::Unsupported => ERROR_CALL_NOT_IMPLEMENTED,
         Code::Deadlock => ERROR_POSSIBLE_DEADLOCK,
     })
 }
