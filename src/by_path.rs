@@ -60,7 +60,7 @@ impl<'o> Production<'o> {
                 }
                 let (options, entry) = (self.options, Some(entry));
                 let written = Written { target, options, file, entry, is_synced: false };
-                written.publish(Clobber::Yes)
+                written.publish(Clobber::Yes)?.settle()
             }
             Some(Destination::InPlace(overwrite)) => {
                 let (file, _entry) = self.take(&overwrite.target.path)?;

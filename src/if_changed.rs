@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Step};
 use crate::options::{Durability, WriteOptions};
 use crate::platform::{self, Kind};
-use crate::staged::{Clobber, Destination, Staged};
+use crate::staged::{Clobber, Destination, Published, Staged};
 use crate::staging;
 use crate::target::Target;
 use crate::writer::Writer;
@@ -65,7 +65,7 @@ pub(crate) fn write_if_changed<T, E: From<io::Error>>(
                 settle(&written.target, options, &existing).map_err(io::Error::from)?;
                 return Ok(Change::Unchanged(value));
             }
-            written.publish(Clobber::Yes).map_err(io::Error::from)?;
+            written.publish(Clobber::Yes).and_then(Published::settle).map_err(io::Error::from)?;
             Ok(Change::Written(value))
         }
         Destination::InPlace(overwrite) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::{Error, Step};
 use crate::lock::{self, Asked, LockEntry};
 use crate::options::WriteOptions;
-use crate::staged::{Clobber, Staged};
+use crate::staged::{Clobber, Published, Staged};
 use crate::target::Target;
 use crate::writer::Writer;
 
@@ -15,12 +15,15 @@ pub(crate) fn write_if_missing<T, E: From<io::Error>>(
     options: &WriteOptions,
     write: impl FnOnce(&mut Writer) -> Result<T, E>,
 ) -> Result<Option<T>, E> {
-    let Some((target, _lock)) = find_missing(path, options).map_err(io::Error::from)? else {
+    let Some((target, lock)) = find_missing(path, options).map_err(io::Error::from)? else {
         return Ok(None);
     };
     let staged = Staged::new(target, options).map_err(io::Error::from)?;
     let (written, value) = staged.fill(write)?;
-    match written.publish(Clobber::No) {
+    let published = written.publish(Clobber::No);
+    // Before the directory is synced: a power cut must not bring the entry back.
+    drop(lock);
+    match published.and_then(Published::settle) {
         Ok(()) => Ok(Some(value)),
         // Somebody who does not ask for the lock, or could not have ours, was faster.
         Err(error) if is_there(&error) => Ok(None),

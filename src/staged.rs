@@ -25,7 +25,7 @@ pub(crate) fn write<T, E: From<io::Error>>(
         Destination::Replaceable(target) => {
             let staged = Staged::new(target, options).map_err(io::Error::from)?;
             let (written, value) = staged.fill(write)?;
-            written.publish(Clobber::Yes).map_err(io::Error::from)?;
+            written.publish(Clobber::Yes).and_then(Published::settle).map_err(io::Error::from)?;
             Ok(value)
         }
         Destination::InPlace(overwrite) => overwrite.write(options, write),
@@ -41,7 +41,7 @@ pub(crate) fn create<T, E: From<io::Error>>(
     let target = find_nothing(path, options).map_err(io::Error::from)?;
     let staged = Staged::new(target, options).map_err(io::Error::from)?;
     let (written, value) = staged.fill(write)?;
-    written.publish(Clobber::No).map_err(io::Error::from)?;
+    written.publish(Clobber::No).and_then(Published::settle).map_err(io::Error::from)?;
     Ok(value)
 }
 
@@ -229,9 +229,9 @@ pub(crate) struct Written<'o> {
     pub(crate) is_synced: bool,
 }
 
-impl Written<'_> {
-    /// Gives the content the destination's metadata and name, and makes both durable.
-    pub(crate) fn publish(mut self, clobber: Clobber) -> Result<(), Error> {
+impl<'o> Written<'o> {
+    /// Gives the content the destination's metadata, makes both durable, and then gives it the name.
+    pub(crate) fn publish(mut self, clobber: Clobber) -> Result<Published<'o>, Error> {
         let path = self.target.path.clone();
         let at = |step| Error::at(step, &path);
         let parents = self.target.make_parents().map_err(at(Step::Publish))?;
@@ -251,8 +251,7 @@ impl Written<'_> {
             }
         }
         parents.keep();
-        settle(&self.target, self.options, &self.file)
-            .map_err(|error| at(Step::SyncDirectory)(error).after_replacing())
+        Ok(Published { target: self.target, options: self.options, file: self.file })
     }
 
     /// What is at the destination now. Where there was nothing and the staging file is unnamed, the
@@ -337,6 +336,23 @@ impl Written<'_> {
         io::copy(&mut self.file, &mut named)?;
         (self.file, self.entry, self.is_synced) = (named, Some(entry), false);
         Ok(())
+    }
+}
+
+/// Content that is at the destination.
+#[must_use]
+pub(crate) struct Published<'o> {
+    target: Target,
+    options: &'o WriteOptions,
+    file: File,
+}
+
+impl Published<'_> {
+    /// Makes the name durable.
+    pub(crate) fn settle(self) -> Result<(), Error> {
+        let Published { target, options, file } = self;
+        settle(&target, options, &file)
+            .map_err(|error| Error::new(Step::SyncDirectory, &target.path, error).after_replacing())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::options::WriteOptions;
 use crate::overwrite::Overwrite;
 use crate::platform::{self, Code, Kind, Stat};
 use crate::reader::Reader;
-use crate::staged::{Clobber, Destination, Staged};
+use crate::staged::{Clobber, Destination, Published, Staged};
 use crate::target::Target;
 use crate::writer::Writer;
 
@@ -21,11 +21,14 @@ pub(crate) fn update<T, E: From<io::Error>>(
     // Whatever ends this function, the lock goes last: publishing happens before, and what was
     // staged is gone.
     match Locked::find(path, options).map_err(io::Error::from)? {
-        Locked::Nothing { target, _lock } => {
+        Locked::Nothing { target, lock } => {
             let staged = Staged::new(target, options).map_err(io::Error::from)?;
             let (written, value) = staged.fill(|w| update(None, w))?;
             // What has come from elsewhere was not there to be read, and is not replaced.
-            written.publish(Clobber::No).map_err(io::Error::from)?;
+            let published = written.publish(Clobber::No);
+            // Before the directory is synced: a power cut must not bring the entry back.
+            drop(lock);
+            published.and_then(Published::settle).map_err(io::Error::from)?;
             Ok(value)
         }
         Locked::File { target, file: LockedFile { file, id, lock: _lock } } => {
@@ -34,7 +37,10 @@ pub(crate) fn update<T, E: From<io::Error>>(
             let (written, value) = staged.fill(|w| update(Some(&mut reader), w))?;
             // Not every system replaces a file that is open.
             drop(reader);
-            written.publish(Clobber::Only(id)).map_err(io::Error::from)?;
+            written
+                .publish(Clobber::Only(id))
+                .and_then(Published::settle)
+                .map_err(io::Error::from)?;
             Ok(value)
         }
         Locked::InPlace { overwrite, file: LockedFile { file, lock: _lock, .. } } => {
@@ -46,7 +52,7 @@ pub(crate) fn update<T, E: From<io::Error>>(
 
 /// A destination that nobody else updates.
 enum Locked {
-    Nothing { target: Target, _lock: Option<LockEntry> },
+    Nothing { target: Target, lock: Option<LockEntry> },
     File { target: Target, file: LockedFile },
     InPlace { overwrite: Overwrite, file: LockedFile },
 }
@@ -72,7 +78,7 @@ impl Locked {
             Asked::Impossible => None,
             Asked::LookAgain => return Ok(None),
         };
-        Ok(Some(Locked::Nothing { target, _lock: lock }))
+        Ok(Some(Locked::Nothing { target, lock }))
     }
 
     fn existing(
