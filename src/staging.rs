@@ -97,10 +97,21 @@ pub(crate) fn create_directory(target: &Target) -> io::Result<(Directory, PathBu
             // Another writer took it for dead before our lock, and removes it.
             Lock::Held | Lock::Busy => return Err(io::ErrorKind::AlreadyExists.into()),
         }
+        mark(&directory);
         Ok((directory, name.to_owned()))
     })?;
     claim.sweep_except(&name);
     Ok((staged, name))
+}
+
+/// mkdir(2): how the sticky bit is honored is for the system to say; some BSDs and some FUSE filesystems
+/// drop it. Without it the directory does all but be found when it is dead.
+fn mark(directory: &Directory) {
+    if let Ok(stat) = platform::stat_directory(directory) {
+        if stat.mode & 0o1777 != PRIVATE {
+            let _ = platform::set_directory_mode(directory, stat.mode & 0o7000 | PRIVATE);
+        }
+    }
 }
 
 /// The name of a file inside a staging directory whose lock says, as the directory's own does, that

@@ -16,9 +16,9 @@ pub(crate) use super::unix::{
     count_links, entries, error, hint, is_invalid, is_unsupported, lock, make_directory,
     means_directory, name_bytes, name_from_bytes, open_directory, open_subdirectory,
     open_to_append, open_to_lock, open_to_overwrite, open_to_update, read_link, remove,
-    remove_directory, rename_to, reveal, set_mode, set_owner, stage_named, stat_directory,
-    stat_file, stop_writing, sync_child_directory, sync_overwritten, try_lock, try_lock_directory,
-    unlock, user,
+    remove_directory, rename_to, reveal, set_directory_mode, set_mode, set_owner, stage_named,
+    stat_directory, stat_file, stop_writing, sync_child_directory, sync_overwritten, try_lock,
+    try_lock_directory, unlock, user,
 };
 use super::unix::{kind, mode_bits, openat, retry};
 use super::{Stat, unix};

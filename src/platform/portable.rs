@@ -379,6 +379,10 @@ pub(crate) fn try_lock_directory(_directory: &SelectedDirectory) -> Lock {
     Lock::Unsupported
 }
 
+pub(crate) fn set_directory_mode(_directory: &SelectedDirectory, _mode: u32) -> io::Result<()> {
+    Ok(())
+}
+
 /// An absolute path that leads to this directory.
 pub(crate) fn directory_path(directory: &SelectedDirectory) -> io::Result<PathBuf> {
     Ok(directory.path().to_owned())

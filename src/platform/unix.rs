@@ -494,6 +494,10 @@ pub(crate) fn try_lock_directory(directory: &Directory) -> Lock {
     }
 }
 
+pub(crate) fn set_directory_mode(directory: &Directory, mode: u32) -> io::Result<()> {
+    Ok(fs::fchmod(directory, mode_bits(mode))?)
+}
+
 /// An absolute path that leads to this directory, if the system knows one.
 pub(crate) fn directory_path(_directory: &Directory) -> io::Result<PathBuf> {
     Err(io::ErrorKind::Unsupported.into())
