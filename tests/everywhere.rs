@@ -390,7 +390,8 @@ fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<
                 let path = &path;
                 scope.spawn(move || {
                     for _ in 0..3 {
-                        write(path, vec![b'a' + n; 100_000]).unwrap();
+                        let written = write(path, vec![b'a' + n; 100_000]);
+                        assert!(written.is_ok() || may_be_starved(&written), "{written:?}");
                     }
                 })
             })
@@ -402,6 +403,13 @@ fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<
     });
     assert!(is_whole(&fs::read(&path).unwrap()));
     assert_eq!(directory.listing(), ["file", "neighbour"]);
+}
+
+/// Under wine, which replaces no file that anybody has open: with so many that look at it, the
+/// moment when nobody does may not come in time.
+fn may_be_starved(written: &io::Result<()>) -> bool {
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    cfg!(wine) && written.as_ref().is_err_and(denied)
 }
 
 /// Before the first is published, and, under wine, which replaces a file in two steps.
