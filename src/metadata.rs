@@ -1,0 +1,372 @@
+//! What is carried over from the file that is replaced, and what is dropped.
+//!
+//! The rule is that nobody ever gets more access than before, at no instant: the staging file starts
+//! with `0o600`, and is opened up last.
+
+use std::fs::File;
+use std::io;
+
+use crate::platform::{self, Stat};
+use crate::target::Target;
+
+const ACL: &[u8] = b"system.posix_acl_access";
+
+/// Labels of security modules, carried over where the policy allows it. Not among them:
+/// `security.capability`, `security.ima` and `security.evm`, which vouch for the old content.
+const LABELS: [&[u8]; 4] =
+    [b"security.selinux", b"security.SMACK64", b"security.SMACK64EXEC", b"security.SMACK64MMAP"];
+
+/// Set-user-ID and set-group-ID are never carried over.
+const CARRIED_MODE: u32 = 0o1777;
+
+/// Gives the staging file what the file at the destination has now. With `mode`, it gets exactly
+/// those permission bits instead of the old ones, and no ACL.
+pub(crate) fn carry_over(
+    target: &Target,
+    old: &Stat,
+    file: &File,
+    mode: Option<u32>,
+) -> io::Result<()> {
+    let attributes = match platform::attributes(&target.directory, &target.name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        attributes => attributes?,
+    };
+    let read = |attribute: &[u8]| platform::attribute(&target.directory, &target.name, attribute);
+    let carry = |wanted: &dyn Fn(&[u8]) -> bool| -> io::Result<()> {
+        for name in attributes.iter().filter(|name| wanted(name)) {
+            if let Some(value) = read(name)? {
+                allowed(platform::set_attribute(file, name, &value))?;
+            }
+        }
+        Ok(())
+    };
+    // While the file is still ours: writing `user.*` needs write access.
+    carry(&|name| name.starts_with(b"user."))?;
+    let kept = carry_owner_over(old, file)?;
+    carry(&|name| LABELS.contains(&name))?;
+
+    if let Some(mode) = mode {
+        return set_exact_mode(file, mode);
+    }
+    let acl = match attributes.iter().any(|name| name == ACL) {
+        // An ACL that can't be read may deny anything.
+        true => match read(ACL)?.as_deref().and_then(Access::from_acl) {
+            None => return set_exact_mode(file, old.mode & CARRIED_MODE & !0o077),
+            acl => acl,
+        },
+        false => None,
+    };
+    let mut access = acl.unwrap_or_else(|| Access::from_mode(old.mode));
+    access.narrow(old.uid, kept);
+    match access.to_acl() {
+        Some(acl) if allowed(platform::set_attribute(file, ACL, &acl))? => Ok(()),
+        Some(_) => set_exact_mode(file, old.mode & CARRIED_MODE & !0o077),
+        None => set_exact_mode(file, access.mode() | old.mode & CARRIED_MODE & !0o777),
+    }
+}
+
+/// These permission bits, whatever the umask and the directory's default ACL.
+pub(crate) fn set_exact_mode(file: &File, mode: u32) -> io::Result<()> {
+    platform::remove_attribute(file, ACL)?;
+    platform::set_mode(file, mode)
+}
+
+/// Gives the staging file the mode of a file that has gone while the closure ran. What ACL it had
+/// can't be known any more; its group bits may have been the ACL's mask.
+pub(crate) fn carry_mode_over(gone: &Stat, file: &File) -> io::Result<()> {
+    let new = platform::stat_file(file)?;
+    set_exact_mode(file, without_group(access_of(gone, &new)))
+}
+
+/// The permission bits that a new file's mode and the old file's access have in common.
+pub(crate) fn common_mode(new: &Stat, old: &Stat) -> u32 {
+    // Whoever wrote the content can read it.
+    new.mode & (without_group(access_of(old, new)) | 0o600) & 0o777
+}
+
+/// What `old` allows, for a file with the owner and group of `new`.
+fn access_of(old: &Stat, new: &Stat) -> u32 {
+    let mut access = Access::from_mode(old.mode);
+    access.narrow(old.uid, Kept { owner: new.uid == old.uid, group: new.gid == old.gid });
+    access.mode()
+}
+
+/// Where the group bits may be an ACL's mask, the group has at most what others have.
+fn without_group(mode: u32) -> u32 {
+    mode & (0o707 | mode << 3 & 0o070)
+}
+
+/// Whether something was done, as opposed to being forbidden or impossible here.
+fn allowed(done: io::Result<()>) -> io::Result<bool> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            // chown(2): EINVAL for an id without a mapping in this user namespace.
+            PermissionDenied | Unsupported | InvalidInput => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Kept {
+    owner: bool,
+    group: bool,
+}
+
+fn carry_owner_over(old: &Stat, file: &File) -> io::Result<Kept> {
+    let staged = platform::stat_file(file)?;
+    let owner = (old.uid != staged.uid).then_some(old.uid);
+    let group = (old.gid != staged.gid).then_some(old.gid);
+    if owner.is_none() && group.is_none() || allowed(platform::set_owner(file, owner, group))? {
+        return Ok(Kept { owner: true, group: true });
+    }
+    // chown(2): an owner may give a file to any group that the owner is in.
+    let group_kept =
+        group.is_none() || owner.is_some() && allowed(platform::set_owner(file, None, group))?;
+    Ok(Kept { owner: owner.is_none(), group: group_kept })
+}
+
+/// Who may do what: an ACL, or a mode seen as one (acl(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Access {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    tag: u16,
+    permissions: u16,
+    id: u32,
+}
+
+// The numbers and the layout are those of linux/posix_acl_xattr.h: a version, then entries of
+// eight bytes, all little-endian.
+const VERSION: [u8; 4] = [2, 0, 0, 0];
+const OWNER: u16 = 0x01;
+const USER: u16 = 0x02;
+const OWNING_GROUP: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+const NO_ID: u32 = u32::MAX;
+
+impl Access {
+    fn from_mode(mode: u32) -> Self {
+        let entry =
+            |tag, shift: u32| Entry { tag, permissions: (mode >> shift & 7) as u16, id: NO_ID };
+        Access { entries: vec![entry(OWNER, 6), entry(OWNING_GROUP, 3), entry(OTHER, 0)] }
+    }
+
+    fn from_acl(acl: &[u8]) -> Option<Self> {
+        let entries = acl.strip_prefix(&VERSION)?.chunks(8).map(|chunk| {
+            let [t0, t1, p0, p1, id @ ..] = *<&[u8; 8]>::try_from(chunk).ok()?;
+            let (tag, permissions) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([p0, p1]));
+            Some(Entry { tag, permissions, id: u32::from_le_bytes(id) })
+        });
+        let access = Access { entries: entries.collect::<Option<_>>()? };
+        let has = |tag| access.entries.iter().any(|entry| entry.tag == tag);
+        (has(OWNER) && has(OWNING_GROUP) && has(OTHER)).then_some(access)
+    }
+
+    /// `None` if a mode says it all.
+    fn to_acl(&self) -> Option<Vec<u8>> {
+        if self.entries.len() == 3 {
+            return None;
+        }
+        let mut acl = VERSION.to_vec();
+        for Entry { tag, permissions, id } in &self.entries {
+            acl.extend_from_slice(&tag.to_le_bytes());
+            acl.extend_from_slice(&permissions.to_le_bytes());
+            acl.extend_from_slice(&id.to_le_bytes());
+        }
+        Some(acl)
+    }
+
+    fn mode(&self) -> u32 {
+        let bits = |tag| u32::from(self.permissions(tag));
+        bits(OWNER) << 6 | bits(OWNING_GROUP) << 3 | bits(OTHER)
+    }
+
+    fn permissions(&self, tag: u16) -> u16 {
+        self.entries.iter().find(|entry| entry.tag == tag).map_or(0, |entry| entry.permissions)
+    }
+
+    /// Takes away what the file's new owner and group would otherwise gain, and what the old ones
+    /// would gain by falling into another class.
+    fn narrow(&mut self, old_owner: u32, kept: Kept) {
+        let owner = self.permissions(OWNER);
+        let mask = self.entries.iter().find(|entry| entry.tag == MASK).map_or(7, |m| m.permissions);
+        let owning_group = self.permissions(OWNING_GROUP) & mask;
+        let other = self.permissions(OTHER);
+        let named = || self.entries.iter().filter(|e| matches!(e.tag, USER | GROUP));
+        let any = named().fold(owning_group | other, |all, entry| all | entry.permissions & mask);
+        let every_group = named()
+            .filter(|entry| entry.tag == GROUP)
+            .fold(owning_group & other, |all, entry| all & entry.permissions);
+        for entry in &mut self.entries {
+            if !kept.group {
+                entry.permissions &= match entry.tag {
+                    // The new group's members were in other groups, or in none.
+                    OWNING_GROUP => every_group,
+                    // The old group's members may be in no other.
+                    OTHER => owning_group,
+                    _ => 7,
+                };
+            }
+            if !kept.owner {
+                entry.permissions &= match entry.tag {
+                    // The new owner wrote the content: reading and writing it is nothing new.
+                    OWNER => any | 6,
+                    // The old owner is in the other classes now.
+                    USER if entry.id == old_owner => owner,
+                    OWNING_GROUP | GROUP | OTHER => owner,
+                    _ => 7,
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// What a user is to a file: being its owner, and the groups, decide (acl(5)).
+    #[derive(Clone, Copy, Debug)]
+    struct Person {
+        uid: u32,
+        gids: &'static [u32],
+    }
+
+    const ALICE: u32 = 1; // the old owner
+    const BOB: u32 = 2; // who writes, and owns the new file unless the owner is kept
+    const STAFF: u32 = 10; // the old group
+    const CREW: u32 = 20; // the new group unless the group is kept
+
+    const PEOPLE: [Person; 8] = [
+        Person { uid: ALICE, gids: &[] },
+        Person { uid: ALICE, gids: &[STAFF] },
+        Person { uid: ALICE, gids: &[CREW] },
+        Person { uid: 3, gids: &[] },
+        Person { uid: 3, gids: &[STAFF] },
+        Person { uid: 3, gids: &[CREW] },
+        Person { uid: 3, gids: &[STAFF, CREW] },
+        Person { uid: 4, gids: &[30] },
+    ];
+
+    /// acl(5), ACCESS CHECK ALGORITHM, for one permission.
+    fn has(access: &Access, owner: u32, group: u32, who: Person, bit: u16) -> bool {
+        let mask = access.entries.iter().find(|e| e.tag == MASK).map_or(7, |e| e.permissions);
+        if who.uid == owner {
+            return access.permissions(OWNER) & bit != 0;
+        }
+        let named = |e: &&Entry| e.tag == USER && e.id == who.uid;
+        if let Some(entry) = access.entries.iter().find(named) {
+            return entry.permissions & mask & bit != 0;
+        }
+        let is_in = |e: &&Entry| match e.tag {
+            OWNING_GROUP => who.gids.contains(&group),
+            GROUP => who.gids.contains(&e.id),
+            _ => false,
+        };
+        let mut groups = access.entries.iter().filter(is_in).peekable();
+        match groups.peek() {
+            Some(_) => groups.any(|e| e.permissions & mask & bit != 0),
+            None => access.permissions(OTHER) & bit != 0,
+        }
+    }
+
+    fn assert_nobody_gains(old: &Access, kept: Kept) {
+        let mut new = old.clone();
+        new.narrow(ALICE, kept);
+        let owner = if kept.owner { ALICE } else { BOB };
+        let group = if kept.group { STAFF } else { CREW };
+        for who in PEOPLE {
+            for bit in [4, 2, 1] {
+                let before = has(old, ALICE, STAFF, who, bit);
+                let after = has(&new, owner, group, who, bit);
+                assert!(before || !after, "{who:?} gains {bit}: {old:?} -> {new:?}");
+            }
+        }
+        if kept.owner && kept.group {
+            assert_eq!(&new, old);
+        }
+    }
+
+    #[rstest]
+    fn nobody_gains_access_whatever_the_mode(
+        #[values(true, false)] owner: bool,
+        #[values(true, false)] group: bool,
+    ) {
+        for mode in 0..=0o777 {
+            assert_nobody_gains(&Access::from_mode(mode), Kept { owner, group });
+        }
+    }
+
+    #[rstest]
+    fn nobody_gains_access_whatever_the_acl(
+        #[values(true, false)] owner: bool,
+        #[values(true, false)] group: bool,
+        #[values(ALICE, 3)] named_user: u32,
+        #[values(CREW, 30)] named_group: u32,
+    ) {
+        let values = [0, 4, 6, 7];
+        for permissions in (0..4096).map(|n| [0, 1, 2, 3, 4, 5].map(|i| values[n >> (2 * i) & 3])) {
+            let [a, b, c, d, e, f] = permissions;
+            let entries = [
+                (OWNER, a, NO_ID),
+                (USER, b, named_user),
+                (OWNING_GROUP, c, NO_ID),
+                (GROUP, d, named_group),
+                (MASK, e, NO_ID),
+                (OTHER, f, NO_ID),
+            ];
+            let entries = entries.map(|(tag, permissions, id)| Entry { tag, permissions, id });
+            assert_nobody_gains(&Access { entries: entries.to_vec() }, Kept { owner, group });
+        }
+    }
+
+    #[rstest]
+    #[case::owner_and_group_kept(0o664, true, true, 0o664)]
+    #[case::what_the_group_alone_had_goes(0o664, true, false, 0o644)]
+    #[case::what_the_owner_alone_had_goes(0o640, false, true, 0o640)]
+    #[case::execution_is_not_gained(0o744, false, true, 0o644)]
+    #[case::the_old_owner_gains_nothing_as_other(0o466, false, true, 0o444)]
+    #[case::private_stays_private(0o600, false, false, 0o600)]
+    fn a_mode_is_narrowed(
+        #[case] old: u32,
+        #[case] owner: bool,
+        #[case] group: bool,
+        #[case] new: u32,
+    ) {
+        let mut access = Access::from_mode(old);
+        access.narrow(ALICE, Kept { owner, group });
+        assert_eq!(format!("{:o}", access.mode()), format!("{new:o}"));
+    }
+
+    #[rstest]
+    fn an_acl_survives_the_round_trip() {
+        let acl = [
+            &VERSION[..],
+            &[1, 0, 6, 0, 255, 255, 255, 255],
+            &[2, 0, 4, 0, 232, 3, 0, 0],
+            &[4, 0, 4, 0, 255, 255, 255, 255],
+            &[16, 0, 4, 0, 255, 255, 255, 255],
+            &[32, 0, 0, 0, 255, 255, 255, 255],
+        ]
+        .concat();
+        assert_eq!(Access::from_acl(&acl).and_then(|access| access.to_acl()), Some(acl));
+    }
+
+    #[rstest]
+    #[case::empty(&[])]
+    #[case::another_version(&[3, 0, 0, 0])]
+    #[case::no_entries(&VERSION)]
+    #[case::cut_off(&[2, 0, 0, 0, 1, 0, 6])]
+    fn an_acl_that_makes_no_sense_is_none(#[case] acl: &[u8]) {
+        assert_eq!(Access::from_acl(acl), None);
+    }
+}

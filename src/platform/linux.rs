@@ -1,0 +1,226 @@
+//! Linux: unnamed staging files, `statx`, extended attributes, early writeback, `syncfs`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    self, Advice, AtFlags, MemfdFlags, OFlags, RenameFlags, Statx, StatxAttributes, StatxFlags,
+    XattrFlags,
+};
+use rustix::io::Errno;
+
+pub(crate) use super::unix::{
+    Directory, check_writable, error, has_nul, make_directory, means_directory, name_bytes,
+    name_from_bytes, open_directory, open_to_append, open_to_lock, open_to_overwrite, read_link,
+    remove, remove_directory, rename, set_mode, set_owner, stage_named, stat_directory, stat_file,
+    sync_child_directory, try_lock, user,
+};
+use super::unix::{kind, mode_bits, retry};
+use super::{Stat, unix};
+
+/// `statx` instead of `stat`, for the attributes that say up front what can't be renamed over:
+/// `STATX_ATTR_MOUNT_ROOT` (Linux 5.8), immutable and append-only.
+pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match fs::statx(directory, name, flags, StatxFlags::BASIC_STATS) {
+        Ok(statx) => Ok(Some(from_statx(&statx))),
+        Err(Errno::NOENT) => Ok(None),
+        // statx(2): Linux 4.11; sandboxes answer EPERM.
+        Err(Errno::NOSYS | Errno::PERM) => unix::stat(directory, name),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn from_statx(statx: &Statx) -> Stat {
+    let mode = u32::from(statx.stx_mode);
+    let attributes = statx.stx_attributes;
+    Stat {
+        kind: kind(mode),
+        mode: mode & 0o7777,
+        uid: statx.stx_uid,
+        gid: statx.stx_gid,
+        // The same number that stat(2) gives, so that both can be compared.
+        dev: fs::makedev(statx.stx_dev_major, statx.stx_dev_minor),
+        ino: statx.stx_ino,
+        len: statx.stx_size,
+        mount_root: attributes.contains(StatxAttributes::MOUNT_ROOT),
+        immutable: attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
+    }
+}
+
+/// proc(5): the links in `/proc/self/fd` are followed without going through the path they show.
+pub(crate) fn has_magic_links(directory: &Directory) -> io::Result<bool> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    #[allow(clippy::unnecessary_cast)]
+    Ok(fs::fstatfs(directory)?.f_type as u64 == PROC_SUPER_MAGIC)
+}
+
+/// A file without a name in this directory's filesystem; `None` where there is no such thing.
+pub(crate) fn stage_unnamed(directory: &Directory, mode: u32) -> io::Result<Option<File>> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match fs::openat(directory, ".", flags, mode_bits(mode)) {
+        Ok(fd) => Ok(Some(File::from(fd))),
+        // open(2), BUGS and ERRORS: EOPNOTSUPP where the filesystem can't do it; EISDIR, ENOENT or
+        // EINVAL from kernels before 3.11 and from filesystems that pass the flag on.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT | Errno::NOSYS) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `/var/tmp` first: hier(7) promises it more room than `/tmp`, which is often memory.
+pub(crate) fn stage_elsewhere() -> io::Result<File> {
+    for path in ["/var/tmp", "/tmp"] {
+        let staged = open_directory(None, Path::new(path))
+            .and_then(|directory| stage_unnamed(&directory, 0o600));
+        if let Ok(Some(file)) = staged {
+            return Ok(file);
+        }
+    }
+    let flags = MemfdFlags::CLOEXEC;
+    Ok(File::from(fs::memfd_create("write-atomically", flags)?))
+}
+
+pub(crate) fn link(file: &File, directory: &Directory, name: &Path) -> io::Result<()> {
+    match fs::linkat(file, "", directory, name, AtFlags::EMPTY_PATH) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(Errno::EXIST.into()),
+        // linkat(2): ENOENT to whoever lacks CAP_DAC_READ_SEARCH; since Linux 6.10 the one who
+        // opened the file may, too. The way around is the one that open(2) shows for O_TMPFILE.
+        Err(Errno::NOENT | Errno::INVAL | Errno::PERM | Errno::ACCESS) => {
+            let path = descriptor_path(file);
+            Ok(fs::linkat(fs::CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Without `/proc`, on a filesystem without hard links, or where protected_hardlinks (proc(5))
+/// forbids linking what has just been given to its owner.
+pub(crate) fn needs_a_name(error: &io::Error) -> bool {
+    let unable = [
+        Errno::NOENT,
+        Errno::NOTDIR,
+        Errno::LOOP,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::OPNOTSUPP,
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::XDEV,
+        Errno::MLINK,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| unable.contains(&errno))
+}
+
+/// rename(2): `RENAME_NOREPLACE` needs the filesystem's support, EINVAL without.
+pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
+    match fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => unix::rename_new(directory, from, to),
+        done => Ok(done?),
+    }
+}
+
+/// Where the system shows what an open file or directory is, as a path.
+fn descriptor_path(fd: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// A path that leads to a name in a pinned directory. There are no `*at` calls for extended
+/// attributes before Linux 6.13, and opening the file would need a descriptor and read access.
+fn pinned_path(directory: &Directory, name: &Path) -> PathBuf {
+    descriptor_path(&directory.as_fd()).join(name)
+}
+
+pub(crate) fn attributes(directory: &Directory, name: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let path = pinned_path(directory, name);
+    let list = match read_growing(|buffer| fs::llistxattr(&path, buffer)) {
+        // No `/proc` here, or nothing there any more.
+        Err(Errno::NOENT | Errno::NOTDIR) => {
+            let file = open_to_lock(directory, name)?;
+            read_growing(|buffer| fs::flistxattr(&file, buffer))
+        }
+        list => list,
+    };
+    match list {
+        Ok(list) => Ok(list.split(|&b| b == 0).filter(|n| !n.is_empty()).map(Vec::from).collect()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `None` if it is not there any more, or the caller may not read it.
+pub(crate) fn attribute(
+    directory: &Directory,
+    name: &Path,
+    attribute: &[u8],
+) -> io::Result<Option<Vec<u8>>> {
+    let path = pinned_path(directory, name);
+    let value = match read_growing(|buffer| fs::lgetxattr(&path, attribute, buffer)) {
+        Err(Errno::NOENT | Errno::NOTDIR) => {
+            let file = open_to_lock(directory, name)?;
+            read_growing(|buffer| fs::fgetxattr(&file, attribute, buffer))
+        }
+        value => value,
+    };
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// xattr(7): names and values take up to 64 KiB.
+fn read_growing(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 512];
+    loop {
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < 1 << 17 => buffer.resize(buffer.len() * 4, 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(crate) fn set_attribute(file: &File, attribute: &[u8], value: &[u8]) -> io::Result<()> {
+    Ok(fs::fsetxattr(file, attribute, value, XattrFlags::empty())?)
+}
+
+pub(crate) fn remove_attribute(file: &File, attribute: &[u8]) -> io::Result<()> {
+    match fs::fremovexattr(file, attribute) {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// posix_fadvise(2) with `DONTNEED` starts writing the range and drops only pages that are clean:
+/// these are not. It reports nothing, and takes no error away from the sync that follows.
+pub(crate) fn start_writeback(file: &File, offset: u64, length: u64) {
+    let _ = fs::fadvise(file, offset, std::num::NonZeroU64::new(length), Advice::DontNeed);
+}
+
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    Ok(retry(|| fs::fdatasync(file))?)
+}
+
+pub(crate) fn sync_directory(directory: &Directory, file: &File) -> io::Result<()> {
+    if directory.can_sync() {
+        match retry(|| fs::fsync(directory)) {
+            // fsync(2): this kind of file can't be synced.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            done => return Ok(done?),
+        }
+    }
+    sync_filesystem(file)
+}
+
+/// For a directory that can't be opened, or can't be synced by itself.
+pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
+    Ok(retry(|| fs::syncfs(file))?)
+}

@@ -1,0 +1,68 @@
+//! The system calls, and nothing else: one file a platform, the same functions in each. Everything
+//! above this module is the same on every platform.
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod linux;
+#[cfg(unix)]
+#[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+mod unix;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use linux::*;
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+pub(crate) use unix::*;
+
+/// What kind of thing a name leads to, symbolic links not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Other,
+}
+
+/// What the system says of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stat {
+    pub(crate) kind: Kind,
+    /// Permission bits, set-ID and sticky bits included.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+    /// In bytes.
+    pub(crate) len: u64,
+    /// Something is mounted here: the name can't be renamed over.
+    pub(crate) mount_root: bool,
+    /// Immutable or append-only: nothing can replace it.
+    pub(crate) immutable: bool,
+}
+
+impl Stat {
+    pub(crate) fn is_same_file(&self, other: &Stat) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
+
+/// The outcome of asking for a lock without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Held,
+    Busy,
+    Unsupported,
+}
+
+/// An error that this library finds before the system does, to be given the system's own code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Code {
+    NotFound,
+    NoAccess,
+    NotPermitted,
+    AlreadyExists,
+    IsADirectory,
+    TooManyLinks,
+    InvalidName,
+    Busy,
+    Deadlock,
+}

@@ -1,0 +1,345 @@
+//! What every Unix has: named staging, `renameat`, `linkat`, `fsync`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Code, Kind, Lock, Stat};
+
+/// A directory that stays the same one whatever happens to its path.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    fd: OwnedFd,
+    /// A directory that may be searched but not read is opened as a mere reference, which `fsync`
+    /// refuses.
+    can_sync: bool,
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Directory {
+    pub(super) fn can_sync(&self) -> bool {
+        self.can_sync
+    }
+}
+
+impl AsFd for crate::Writer {
+    /// The staged file's descriptor. What is still buffered is not in the file yet: call
+    /// [`flush`](io::Write::flush) first, or use [`file`](crate::Writer::file).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.staged_file().as_fd()
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const REFERENCE: OFlags = OFlags::PATH;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const REFERENCE: OFlags = OFlags::RDONLY;
+
+pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Result<Directory> {
+    let base = base.map_or(fs::CWD, AsFd::as_fd);
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match fs::openat(base, path, flags | OFlags::RDONLY, Mode::empty()) {
+        Ok(fd) => Ok(Directory { fd, can_sync: true }),
+        Err(Errno::ACCESS) => {
+            let fd = fs::openat(base, path, flags | REFERENCE, Mode::empty())?;
+            Ok(Directory { fd, can_sync: false })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a path can only mean a directory: it ends in `/`, `.` or `..`.
+pub(crate) fn means_directory(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    let last = bytes.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    matches!(last, b"" | b"." | b"..") && !bytes.is_empty()
+}
+
+pub(crate) fn has_nul(path: &Path) -> bool {
+    path.as_os_str().as_bytes().contains(&0)
+}
+
+/// The bytes that a staging name is made of.
+pub(crate) fn name_bytes(name: &OsStr) -> &[u8] {
+    name.as_bytes()
+}
+
+pub(crate) fn name_from_bytes(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat>> {
+    match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(from_stat(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
+    Ok(from_stat(&fs::fstat(file)?))
+}
+
+pub(crate) fn stat_directory(directory: &Directory) -> io::Result<Stat> {
+    Ok(from_stat(&fs::fstat(directory)?))
+}
+
+pub(super) fn kind(mode: u32) -> Kind {
+    match FileType::from_raw_mode(mode as _) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        _ => Kind::Other,
+    }
+}
+
+// The fields' types differ from one Unix to the next.
+#[allow(clippy::unnecessary_cast)]
+fn from_stat(stat: &fs::Stat) -> Stat {
+    Stat {
+        kind: kind(stat.st_mode as u32),
+        mode: stat.st_mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        dev: stat.st_dev as u64,
+        ino: stat.st_ino as u64,
+        len: stat.st_size as u64,
+        mount_root: false,
+        immutable: false,
+    }
+}
+
+pub(crate) fn read_link(directory: &Directory, name: &Path) -> io::Result<PathBuf> {
+    let target = fs::readlinkat(directory, name, Vec::new())?;
+    Ok(name_from_bytes(target.into_bytes()))
+}
+
+/// The user as whom files are created.
+pub(crate) fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether the caller may write what is there.
+pub(crate) fn check_writable(directory: &Directory, name: &Path) -> io::Result<()> {
+    match fs::accessat(directory, name, Access::WRITE_OK, AtFlags::EACCESS) {
+        // access(2): a program that is being executed. It can't be written, but it can be replaced.
+        Ok(()) | Err(Errno::TXTBSY) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the links in this directory lead to open files instead of paths, as `/proc/self/fd`'s do.
+pub(crate) fn has_magic_links(_directory: &Directory) -> io::Result<bool> {
+    Ok(false)
+}
+
+pub(crate) fn stage_unnamed(_directory: &Directory, _mode: u32) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+pub(crate) fn stage_named(directory: &Directory, name: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(fs::openat(directory, name, flags, mode_bits(mode))?))
+}
+
+/// A file to stage in that belongs to no directory, for destinations that have none.
+pub(crate) fn stage_elsewhere() -> io::Result<File> {
+    let directory = open_directory(None, Path::new("/tmp"))?;
+    loop {
+        let name = format!(".{:016x}.write-atomically", crate::staging::random());
+        match stage_named(&directory, Path::new(&name), 0o600) {
+            Ok(file) => return remove(&directory, Path::new(&name)).map(|()| file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Opens what is there, to look at it or to lock it; never waits, never follows a link.
+pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match fs::openat(directory, name, flags | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            Ok(File::from(fs::openat(directory, name, flags | OFlags::WRONLY, Mode::empty())?))
+        }
+        opened => Ok(File::from(opened?)),
+    }
+}
+
+/// Opens a destination that is written into instead of being replaced; a FIFO waits for a reader.
+pub(crate) fn open_to_overwrite(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(fs::openat(directory, name, flags, Mode::empty())?))
+}
+
+/// Opens what a link of the `/proc/self/fd` kind leads to, to add to what the file may hold.
+pub(crate) fn open_to_append(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(fs::openat(directory, name, flags, Mode::empty())?))
+}
+
+/// Gives an unnamed file a name; `AlreadyExists` if the name is taken.
+pub(crate) fn link(_file: &File, _directory: &Directory, _name: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether an unnamed file that could not be linked for this reason can still be published: its
+/// content is then staged again, by name.
+pub(crate) fn needs_a_name(_error: &io::Error) -> bool {
+    true
+}
+
+pub(crate) fn rename(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
+    Ok(fs::renameat(directory, from, directory, to)?)
+}
+
+/// Renames across two directories of the same filesystem.
+pub(crate) fn rename_to(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    Ok(fs::renameat(directory, from, other, to)?)
+}
+
+/// Renames unless the new name is taken, in which case it is `AlreadyExists`.
+pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
+    fs::linkat(directory, from, directory, to, AtFlags::empty())?;
+    // It is published; if the old name does not go now, the next writer removes it.
+    let _ = remove(directory, from);
+    Ok(())
+}
+
+pub(crate) fn remove(directory: &Directory, name: &Path) -> io::Result<()> {
+    Ok(fs::unlinkat(directory, name, AtFlags::empty())?)
+}
+
+pub(crate) fn make_directory(directory: &Directory, name: &Path, mode: u32) -> io::Result<()> {
+    Ok(fs::mkdirat(directory, name, mode_bits(mode))?)
+}
+
+pub(crate) fn remove_directory(directory: &Directory, name: &Path) -> io::Result<()> {
+    Ok(fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Asks for the lock of an open file, without waiting.
+///
+/// flock(2): the lock belongs to the open file description and goes with its last descriptor,
+/// however the process ends.
+pub(crate) fn try_lock(file: &File) -> Lock {
+    match retry(|| fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Lock::Held,
+        Err(Errno::WOULDBLOCK) => Lock::Busy,
+        Err(_) => Lock::Unsupported,
+    }
+}
+
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    Ok(fs::fchmod(file, mode_bits(mode))?)
+}
+
+pub(crate) fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    let (uid, gid) = (uid.map(fs::Uid::from_raw), gid.map(fs::Gid::from_raw));
+    Ok(fs::fchown(file, uid, gid)?)
+}
+
+/// The names of the extended attributes of what is there.
+pub(crate) fn attributes(_directory: &Directory, _name: &Path) -> io::Result<Vec<Vec<u8>>> {
+    Ok(Vec::new())
+}
+
+pub(crate) fn attribute(
+    _directory: &Directory,
+    _name: &Path,
+    _attribute: &[u8],
+) -> io::Result<Option<Vec<u8>>> {
+    Ok(None)
+}
+
+pub(crate) fn set_attribute(_file: &File, _attribute: &[u8], _value: &[u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<()> {
+    Ok(())
+}
+
+/// Lets the kernel start writing a finished part of the file.
+pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
+
+/// Brings content and size of a file to stable storage.
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+/// Brings the names in a directory to stable storage; `file` is any open file on its filesystem.
+pub(crate) fn sync_directory(directory: &Directory, file: &File) -> io::Result<()> {
+    if directory.can_sync {
+        let directory = File::from(directory.fd.try_clone()?);
+        match directory.sync_all() {
+            // fsync(2): this kind of file can't be synced.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            done => return done,
+        }
+    }
+    super::sync_filesystem(file)
+}
+
+/// Makes the names in a directory below this one durable.
+pub(crate) fn sync_child_directory(
+    directory: &Directory,
+    name: &Path,
+    file: &File,
+) -> io::Result<()> {
+    match open_directory(Some(directory), name) {
+        Ok(child) => super::sync_directory(&child, file),
+        Err(_) => super::sync_filesystem(file),
+    }
+}
+
+/// Brings everything on the filesystem of an open file to stable storage.
+pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
+    file.sync_all()
+}
+
+pub(super) fn mode_bits(mode: u32) -> Mode {
+    // The type is 16 bits wide on some systems.
+    #[allow(clippy::useless_conversion)]
+    Mode::from_bits_truncate(mode as _)
+}
+
+pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+pub(crate) fn error(code: Code) -> io::Error {
+    io::Error::from(match code {
+        Code::NotFound => Errno::NOENT,
+        Code::NoAccess => Errno::ACCESS,
+        Code::NotPermitted => Errno::PERM,
+        Code::AlreadyExists => Errno::EXIST,
+        Code::IsADirectory => Errno::ISDIR,
+        Code::TooManyLinks => Errno::LOOP,
+        Code::InvalidName => Errno::INVAL,
+        Code::Busy => Errno::BUSY,
+        Code::Deadlock => Errno::DEADLK,
+    })
+}

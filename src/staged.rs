@@ -1,0 +1,330 @@
+//! The protocol, in the order in which it happens: target, stage, closure, finish, publish, settle.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+
+use crate::error::{Error, Step};
+use crate::keep::Keep;
+use crate::metadata;
+use crate::options::{Durability, WriteOptions};
+use crate::overwrite::Overwrite;
+use crate::platform::{self, Code, Kind, Stat};
+use crate::staging::{self, StagingEntry};
+use crate::target::Target;
+use crate::writer::Writer;
+
+/// Replaces or creates a file.
+pub(crate) fn write<T, E: From<io::Error>>(
+    path: &Path,
+    options: &WriteOptions,
+    write: impl FnOnce(&mut Writer) -> Result<T, E>,
+) -> Result<T, E> {
+    match Destination::find(path, options).map_err(io::Error::from)? {
+        Destination::Replaceable(target) => {
+            let staged = Staged::new(target, options).map_err(io::Error::from)?;
+            let (written, value) = staged.fill(write)?;
+            written.publish(Clobber::Yes).map_err(io::Error::from)?;
+            Ok(value)
+        }
+        Destination::InPlace(overwrite) => overwrite.write(options, write),
+    }
+}
+
+/// Creates a file where there is nothing.
+pub(crate) fn create<T, E: From<io::Error>>(
+    path: &Path,
+    options: &WriteOptions,
+    write: impl FnOnce(&mut Writer) -> Result<T, E>,
+) -> Result<T, E> {
+    let target = find_nothing(path, options).map_err(io::Error::from)?;
+    let staged = Staged::new(target, options).map_err(io::Error::from)?;
+    let (written, value) = staged.fill(write)?;
+    written.publish(Clobber::No).map_err(io::Error::from)?;
+    Ok(value)
+}
+
+/// open(2), `O_EXCL`: a symbolic link is something, wherever it leads.
+fn find_nothing(path: &Path, options: &WriteOptions) -> Result<Target, Error> {
+    let options = options.clone().follow_symlinks(false);
+    let target = Target::resolve(path, &options)?;
+    match target.found {
+        None => Ok(target),
+        Some(_) => Err(refusal(&target, Code::AlreadyExists)),
+    }
+}
+
+/// What can be done with what is there.
+pub(crate) enum Destination {
+    Replaceable(Target),
+    InPlace(Overwrite),
+}
+
+impl Destination {
+    /// Finds out, before the closure does any work, what could be known to fail after it.
+    pub(crate) fn find(path: &Path, options: &WriteOptions) -> Result<Destination, Error> {
+        let target = Target::resolve(path, options)?;
+        let Some(found) = &target.found else { return Ok(Destination::Replaceable(target)) };
+        match found.kind {
+            _ if target.is_magic_link => return Overwrite::open(target).map(Destination::InPlace),
+            Kind::Directory => return Err(refusal(&target, Code::IsADirectory)),
+            Kind::Other => return Overwrite::open(target).map(Destination::InPlace),
+            Kind::File | Kind::Symlink => {}
+        }
+        if found.immutable {
+            let hint = "it is immutable or append-only (lsattr shows it)";
+            return Err(refusal(&target, Code::NotPermitted).hint(hint));
+        }
+        let user = platform::user();
+        if found.kind == Kind::File && !is_writable_by_owner(found, user) {
+            platform::check_writable(&target.directory, &target.name)
+                .map_err(Error::at(Step::Resolve, path))?;
+        }
+        match obstacle(&target, found, user)? {
+            None => Ok(Destination::Replaceable(target)),
+            Some(_) if options.overwrite_in_place && found.kind == Kind::File => {
+                Overwrite::open(target).map(Destination::InPlace)
+            }
+            Some(error) => Err(error),
+        }
+    }
+}
+
+fn refusal(target: &Target, code: Code) -> Error {
+    Error::new(Step::Resolve, &target.path, platform::error(code))
+}
+
+/// inode_permission: the owner's bits decide for the owner, in an ACL as well. This spares most
+/// callers the question.
+fn is_writable_by_owner(found: &Stat, user: u32) -> bool {
+    found.uid == user && found.mode & 0o200 != 0
+}
+
+/// Why a file can be written but not renamed over.
+fn obstacle(target: &Target, found: &Stat, user: u32) -> Result<Option<Error>, Error> {
+    if found.mount_root {
+        return Ok(Some(refusal(target, Code::Busy).hint(
+            "it is a mount point (a file that was bind-mounted, as containers do), which can't be \
+             renamed over; `WriteOptions::overwrite_in_place(true)` writes into it instead",
+        )));
+    }
+    if found.uid == user || user == 0 {
+        return Ok(None);
+    }
+    let directory = platform::stat_directory(&target.directory)
+        .map_err(Error::at(Step::Resolve, &target.path))?;
+    if directory.mode & 0o1000 == 0 || directory.uid == user {
+        return Ok(None);
+    }
+    Ok(Some(refusal(target, Code::NotPermitted).hint(
+        "it is somebody else's in a sticky directory, and can't be renamed over; \
+         `WriteOptions::overwrite_in_place(true)` writes into it instead",
+    )))
+}
+
+/// Whether publishing may replace what is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clobber {
+    Yes,
+    No,
+}
+
+/// A staging file, ready to be filled.
+pub(crate) struct Staged<'o> {
+    target: Target,
+    options: &'o WriteOptions,
+    writer: Writer,
+    entry: Option<StagingEntry>,
+    keep: Option<Keep>,
+}
+
+impl<'o> Staged<'o> {
+    pub(crate) fn new(target: Target, options: &'o WriteOptions) -> Result<Self, Error> {
+        let keep = Keep::open(&target, options)?;
+        let (file, entry) = stage(&target, staging_mode(&target, options))
+            .map_err(Error::at(Step::Stage, &target.path))?;
+        let early_writeback = options.durability != Durability::Relaxed;
+        let writer = Writer::new(file, &target.path, options.buffer_capacity, early_writeback);
+        Ok(Staged { target, options, writer, entry, keep })
+    }
+
+    /// Runs the closure. If it fails or panics, the staging file goes, and what it returned or
+    /// panicked with passes through.
+    pub(crate) fn fill<T, E: From<io::Error>>(
+        self,
+        write: impl FnOnce(&mut Writer) -> Result<T, E>,
+    ) -> Result<(Written<'o>, T), E> {
+        let Staged { target, options, writer, entry, keep } = self;
+        let (writer, value) = run(writer, write, keep)?;
+        let file = writer.finish()?;
+        Ok((Written { target, options, file, entry, is_synced: false }, value))
+    }
+}
+
+/// What becomes the destination's by its mode stays private until it has that mode.
+fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
+    let replaces_file = target.found.as_ref().is_some_and(|found| found.kind == Kind::File);
+    match options.mode.is_some() || replaces_file && options.preserve_metadata {
+        true => 0o600,
+        false => 0o666,
+    }
+}
+
+pub(crate) fn stage(target: &Target, mode: u32) -> io::Result<(File, Option<StagingEntry>)> {
+    if let Some(file) = platform::stage_unnamed(&target.directory, mode)? {
+        if target.found.is_none() {
+            // Publishing a new name does not come across a dead entry; replacing one does.
+            staging::sweep(target);
+        }
+        return Ok((file, None));
+    }
+    let (file, entry) = staging::create(target, mode)?;
+    Ok((file, Some(entry)))
+}
+
+/// Runs a closure; what it wrote is kept, if that was asked for, when it returns an error or panics.
+pub(crate) fn run<T, E>(
+    mut writer: Writer,
+    write: impl FnOnce(&mut Writer) -> Result<T, E>,
+    keep: Option<Keep>,
+) -> Result<(Writer, T), E> {
+    // Unwind safety: the panic goes on, so what the closure left half-done is its caller's affair,
+    // as it is without us; the writer is thrown away.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| write(&mut writer)));
+    if let Ok(Ok(value)) = result {
+        return Ok((writer, value));
+    }
+    match keep {
+        Some(keep) => keep.take(writer),
+        None => drop(writer.discard()),
+    }
+    match result {
+        Ok(Ok(_)) => unreachable!("returned above"),
+        Ok(Err(error)) => Err(error),
+        Err(panic) => panic::resume_unwind(panic),
+    }
+}
+
+/// A staging file that holds the whole content.
+pub(crate) struct Written<'o> {
+    pub(crate) target: Target,
+    pub(crate) options: &'o WriteOptions,
+    pub(crate) file: File,
+    pub(crate) entry: Option<StagingEntry>,
+    pub(crate) is_synced: bool,
+}
+
+impl Written<'_> {
+    /// Gives the content the destination's metadata and name, and makes both durable.
+    pub(crate) fn publish(mut self, clobber: Clobber) -> Result<(), Error> {
+        let path = self.target.path.clone();
+        let at = |step| Error::at(step, &path);
+        let parents = self.target.make_parents().map_err(at(Step::Publish))?;
+        let mut now = self.look().map_err(at(Step::Publish))?;
+        loop {
+            self.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
+            self.sync().map_err(at(Step::Sync))?;
+            let Err(error) = self.take_place(now.is_some(), clobber) else { break };
+            let appeared = error.kind() == io::ErrorKind::AlreadyExists && now.is_none();
+            if appeared && clobber == Clobber::Yes && self.entry.is_none() {
+                now = self.target.stat().map_err(at(Step::Publish))?;
+                self.check_replaceable(now.as_ref()).map_err(at(Step::Publish))?;
+            } else if self.entry.is_none() && platform::needs_a_name(&error) {
+                self.stage_by_name().map_err(at(Step::Stage))?;
+            } else {
+                return Err(Error::new(Step::Publish, path, error));
+            }
+        }
+        parents.keep();
+        self.settle().map_err(|error| at(Step::SyncDirectory)(error).after_replacing())
+    }
+
+    /// What is at the destination now. Where there was nothing and the staging file is unnamed, the
+    /// publish finds that out by itself.
+    fn look(&self) -> io::Result<Option<Stat>> {
+        if self.target.found.is_none() && self.entry.is_none() {
+            return Ok(None);
+        }
+        let now = self.target.stat()?;
+        self.check_replaceable(now.as_ref())?;
+        Ok(now)
+    }
+
+    /// Refuses what has come into the way while the closure ran.
+    fn check_replaceable(&self, now: Option<&Stat>) -> io::Result<()> {
+        let Some(now) = now else { return Ok(()) };
+        match now.kind {
+            _ if now.mount_root => Err(platform::error(Code::Busy)),
+            Kind::File => Ok(()),
+            Kind::Symlink if !self.options.follow_symlinks => Ok(()),
+            Kind::Directory => Err(platform::error(Code::IsADirectory)),
+            Kind::Symlink | Kind::Other => Err(platform::error(Code::AlreadyExists)),
+        }
+    }
+
+    fn take_metadata(&mut self, now: Option<&Stat>) -> io::Result<()> {
+        let mode = self.options.mode;
+        let is_file = |stat: &&Stat| stat.kind == Kind::File && self.options.preserve_metadata;
+        if let Some(old) = now.filter(is_file) {
+            self.is_synced = false;
+            return metadata::carry_over(&self.target, old, &self.file, mode);
+        }
+        if let Some(mode) = mode {
+            return metadata::set_exact_mode(&self.file, mode);
+        }
+        if let Some(gone) = self.target.found.as_ref().filter(is_file) {
+            return metadata::carry_mode_over(gone, &self.file);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.options.durability != Durability::Relaxed && !self.is_synced {
+            // fsync(2): after an error the pages count as clean, and another sync would succeed.
+            // There is none: the error ends this write, and the staging file with it.
+            platform::sync_file(&self.file)?;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Moves the content to the destination's name, in one step.
+    fn take_place(&mut self, replaces: bool, clobber: Clobber) -> io::Result<()> {
+        let (directory, name) = (&self.target.directory, &self.target.name);
+        let entry = match self.entry.take() {
+            Some(entry) => entry,
+            None if !replaces || clobber == Clobber::No => {
+                return platform::link(&self.file, directory, name);
+            }
+            None => staging::link(&self.target, &self.file)?,
+        };
+        match clobber {
+            Clobber::Yes => platform::rename(directory, &entry.name, name)?,
+            Clobber::No => platform::rename_new(directory, &entry.name, name)?,
+        }
+        entry.published();
+        Ok(())
+    }
+
+    /// Without a way to give the unnamed file a name, its content moves to one that has a name.
+    fn stage_by_name(&mut self) -> io::Result<()> {
+        let mode = staging_mode(&self.target, self.options);
+        let (mut named, entry) = staging::create(&self.target, mode)?;
+        self.file.rewind()?;
+        io::copy(&mut self.file, &mut named)?;
+        (self.file, self.entry, self.is_synced) = (named, Some(entry), false);
+        Ok(())
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        if self.options.durability != Durability::Durable {
+            return Ok(());
+        }
+        let directory = &self.target.directory;
+        for name in &self.target.missing_parents {
+            platform::sync_child_directory(directory, name, &self.file)?;
+        }
+        platform::sync_directory(directory, &self.file)
+    }
+}

@@ -1,0 +1,240 @@
+//! Staging entries: what they are called, who holds them, and who may remove a dead one.
+//!
+//! A staging entry is a name in the destination's directory that leads to content which is not
+//! published yet. Its name is derived from the destination's, so that the next writer finds a dead
+//! one without a scan. The one who holds the lock of what it leads to is alive.
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::platform::{self, Directory, Kind, Lock, Stat};
+use crate::target::Target;
+
+/// A name that goes when it is dropped, unless it has been published.
+#[derive(Debug)]
+pub(crate) struct StagingEntry {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) name: PathBuf,
+}
+
+impl StagingEntry {
+    /// The name is somebody else's concern now: it has been renamed to the destination's.
+    pub(crate) fn published(mut self) {
+        self.name.clear();
+    }
+}
+
+impl Drop for StagingEntry {
+    fn drop(&mut self) {
+        if !self.name.as_os_str().is_empty() {
+            let _ = platform::remove(&self.directory, &self.name);
+        }
+    }
+}
+
+/// Creates a staging file that has a name from the start.
+pub(crate) fn create(target: &Target, mode: u32) -> io::Result<(File, StagingEntry)> {
+    let claim = Claim { target };
+    let staged = claim.try_names(Patience::NONE, |name| {
+        let file = platform::stage_named(&target.directory, name, mode)?;
+        let entry = StagingEntry { directory: target.directory.clone(), name: name.to_owned() };
+        match platform::try_lock(&file) {
+            Lock::Held if leads_to(&target.directory, name, &file)? => {}
+            Lock::Unsupported => {}
+            // Another writer locked it between its creation and our lock, took it for dead, and
+            // removes it.
+            Lock::Held | Lock::Busy => {
+                entry.published();
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
+        Ok((file, entry))
+    })?;
+    claim.sweep_except(&staged.1.name);
+    Ok(staged)
+}
+
+/// Gives an unnamed staging file a name, for as long as it takes to rename it.
+pub(crate) fn link(target: &Target, file: &File) -> io::Result<StagingEntry> {
+    // Nobody else has this file: the lock is ours, or there are no locks here.
+    platform::try_lock(file);
+    Claim { target }.try_names(Patience::BRIEF, |name| {
+        platform::link(file, &target.directory, name)?;
+        Ok(StagingEntry { directory: target.directory.clone(), name: name.to_owned() })
+    })
+}
+
+/// Removes what a killed writer may have left of an earlier attempt on this destination.
+pub(crate) fn sweep(target: &Target) {
+    let claim = Claim { target };
+    let _ = claim.clear_dead(&claim.name(0));
+}
+
+/// How long to wait for the one who holds a name.
+struct Patience {
+    tries: u32,
+}
+
+impl Patience {
+    /// The holder's closure may run for hours.
+    const NONE: Patience = Patience { tries: 0 };
+    /// The holder is about to rename it: between the two calls it does nothing else. One that was
+    /// stopped there must not stop others, so there is an end.
+    const BRIEF: Patience = Patience { tries: 500 };
+
+    fn wait(&mut self) -> bool {
+        if self.tries == 0 {
+            return false;
+        }
+        self.tries -= 1;
+        match self.tries > 400 {
+            true => thread::yield_now(),
+            false => thread::sleep(Duration::from_millis(1)),
+        }
+        true
+    }
+}
+
+/// What is known of the entry at a staging name.
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Alive,
+    /// Another user's, or nothing that can be locked: not ours to judge.
+    Foreign,
+}
+
+/// The attempt to take one of a destination's staging names.
+struct Claim<'t> {
+    target: &'t Target,
+}
+
+/// So many writers of one destination can be killed at once without leaving anything that the next
+/// one would not find.
+const NAMES: u32 = 4;
+
+impl Claim<'_> {
+    fn name(&self, nth: u32) -> PathBuf {
+        staging_name(self.target.file_name(), nth)
+    }
+
+    /// Takes the first name that is free, or whose entry is dead.
+    fn try_names<T>(
+        &self,
+        mut patience: Patience,
+        mut take: impl FnMut(&Path) -> io::Result<T>,
+    ) -> io::Result<T> {
+        for nth in 0..NAMES {
+            let name = self.name(nth);
+            loop {
+                match take(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    taken => return taken,
+                }
+                match self.clear_dead(&name)? {
+                    Found::Nothing => {}
+                    Found::Alive if patience.wait() => {}
+                    Found::Alive | Found::Foreign => break,
+                }
+            }
+        }
+        // All taken, by the living or by somebody who plants entries: use a name that nobody knows.
+        take(&staging_name(self.target.file_name(), random()))
+    }
+
+    fn sweep_except(&self, taken: &Path) {
+        for nth in 0..NAMES {
+            let name = self.name(nth);
+            if name != taken {
+                let _ = self.clear_dead(&name);
+            }
+        }
+    }
+
+    /// Removes the entry at a staging name if nobody alive holds it.
+    ///
+    /// Only who has its lock may: the lock goes with the process. And only after looking again,
+    /// locked: the name may lead to somebody else's file by now.
+    fn clear_dead(&self, name: &Path) -> io::Result<Found> {
+        let directory = &self.target.directory;
+        let Some(stat) = platform::stat(directory, name)? else { return Ok(Found::Nothing) };
+        if !self.may_remove(&stat) {
+            return Ok(Found::Foreign);
+        }
+        let file = match platform::open_to_lock(directory, name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(_) => return Ok(Found::Foreign),
+        };
+        match platform::try_lock(&file) {
+            Lock::Held => {}
+            Lock::Busy => return Ok(Found::Alive),
+            Lock::Unsupported => return Ok(Found::Foreign),
+        }
+        if leads_to(directory, name, &file)? {
+            platform::remove(directory, name)?;
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// In a directory that is shared, only one's own. Root hands its staging file to the
+    /// destination's owner before it publishes, and may find it again like that.
+    fn may_remove(&self, entry: &Stat) -> bool {
+        let destinations_owner = self.target.found.as_ref().map(|found| found.uid);
+        let user = platform::user();
+        let mine = entry.uid == user;
+        let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
+        entry.kind == Kind::File && (mine || handed_over)
+    }
+}
+
+fn leads_to(directory: &Directory, name: &Path, file: &File) -> io::Result<bool> {
+    let opened = platform::stat_file(file)?;
+    let there = platform::stat(directory, name)?;
+    Ok(there.is_some_and(|there| there.is_same_file(&opened)))
+}
+
+/// `.report.csv.write-atomically`, for `report.csv`.
+///
+/// Long names are cut and told apart by a hash, so that the result fits where 143 bytes are the
+/// limit (eCryptfs; 255 is the usual one), and is cut between two UTF-8 characters, for the
+/// filesystems that insist on them.
+fn staging_name(file_name: &Path, nth: u32) -> PathBuf {
+    const LONGEST: usize = 80;
+    let bytes = platform::name_bytes(file_name.as_os_str());
+    let mut name = vec![b'.'];
+    if bytes.len() <= LONGEST {
+        name.extend_from_slice(bytes);
+    } else {
+        let is_continuation = |&byte: &u8| byte & 0xc0 == 0x80;
+        let mut end = LONGEST - 17;
+        while end > 0 && is_continuation(&bytes[end]) {
+            end -= 1;
+        }
+        name.extend_from_slice(&bytes[..end]);
+        name.extend_from_slice(format!("-{:016x}", fnv1a(bytes)).as_bytes());
+    }
+    name.extend_from_slice(b".write-atomically");
+    if nth > 0 {
+        name.extend_from_slice(format!("-{nth}").as_bytes());
+    }
+    platform::name_from_bytes(name)
+}
+
+/// Fowler, Noll and Vo's hash: the same in every process and version, as `std`'s is not.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A number that others can't guess, from the system's own source by way of `std`.
+pub(crate) fn random() -> u32 {
+    (RandomState::new().build_hasher().finish() as u32) | 1 << 31
+}
