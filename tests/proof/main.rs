@@ -12,6 +12,12 @@ mod content;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]
+mod faults;
+#[cfg(target_os = "linux")]
+mod kills;
+#[cfg(target_os = "linux")]
+mod strace;
+#[cfg(target_os = "linux")]
 mod operations;
 #[cfg(target_os = "linux")]
 mod power_cut;
@@ -24,8 +30,9 @@ mod subject;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    if std::env::var_os(subject::ROLE.0).is_some_and(|role| role == subject::ROLE.1) {
-        return match subject::main() {
+    if let Some(role) = std::env::var_os(subject::ROLE.0) {
+        let played = if role == subject::ROLE.1 { subject::main() } else { kills::live() };
+        return match played {
             Ok(()) => std::process::ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("{error:#}");
@@ -34,7 +41,7 @@ fn main() -> std::process::ExitCode {
         };
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [power_cut::trials()].into_iter().flatten().collect();
+    let trials = [power_cut::trials(), kills::trials(), faults::trials()].into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     report::print();
     conclusion.exit_code()
@@ -54,3 +61,14 @@ fn seed() -> u64 {
 
 #[cfg(target_os = "linux")]
 const NEEDS: &str = "needs root, FUSE, loop devices, strace and mkfs: tests/proof/run";
+
+/// Whose an operation is, for the tables.
+#[cfg(target_os = "linux")]
+fn who(operation: &operations::Operation) -> String {
+    match operation.who {
+        operations::Who::Crate => "ours".into(),
+        operations::Who::ByHand => "reference".into(),
+        operations::Who::Control { .. } => "control".into(),
+        operations::Who::Peer { documents } => format!("peer ({documents})"),
+    }
+}

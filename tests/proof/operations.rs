@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -176,6 +177,9 @@ pub fn find(name: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.name == name)
 }
 
+/// Neither what a new file gets nor what a staging file has.
+pub const START_MODE: u32 = 0o640;
+
 /// What is there before the first version, as any program would have put it.
 pub fn start(operation: &Operation, directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
@@ -186,7 +190,8 @@ pub fn start(operation: &Operation, directory: &Path) -> io::Result<()> {
         for file in operation.shape.files(0) {
             let path = directory.join(&file);
             fs::create_dir_all(path.parent().unwrap())?;
-            fs::write(path, content(0, &file))?;
+            fs::write(&path, content(0, &file))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(START_MODE))?;
         }
     }
     Ok(())

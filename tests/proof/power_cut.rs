@@ -103,7 +103,7 @@ fn prove(filesystem: &'static Filesystem, operation: &'static Operation, budget:
 
     let count = |wrong| found.wrong.get(&wrong).map_or(0, Vec::len);
     report::row(TABLE, vec![
-        who(operation),
+        crate::who(operation),
         operation.name.to_string(),
         filesystem.name.to_string(),
         crashes.len().to_string(),
@@ -125,15 +125,6 @@ fn prove(filesystem: &'static Filesystem, operation: &'static Operation, budget:
 }
 
 const TABLE: &str = "Power cuts: whose, operation, filesystem, images, torn, acknowledged and lost, with a staging entry";
-
-fn who(operation: &Operation) -> String {
-    match operation.who {
-        Who::Crate => "ours".into(),
-        Who::ByHand => "reference".into(),
-        Who::Control { .. } => "control".into(),
-        Who::Peer { documents } => format!("peer ({documents})"),
-    }
-}
 
 /// A disk, and all that happened to it.
 struct Recording<'a> {

@@ -80,7 +80,7 @@ fn describe(version: u32, error: &anyhow::Error) -> String {
 }
 
 /// Lets the kernel answer as if it, or the filesystem, lacked something.
-fn pretend(missing: Missing) -> anyhow::Result<()> {
+pub fn pretend(missing: Missing) -> anyhow::Result<()> {
     let bits_set = |argument, bits: u64| {
         let set = SeccompCmpOp::MaskedEq(bits);
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, set, bits)

@@ -1,0 +1,207 @@
+//! What the tests share: directories to look at, child processes to end in every way.
+#![allow(dead_code)] // Each test file uses a part.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// A directory that goes with the test, and says what is in it.
+pub struct Directory {
+    directory: TempDir,
+}
+
+impl Directory {
+    /// On whatever filesystem temporary files are on.
+    pub fn new() -> Directory {
+        Directory::in_parent(&env::temp_dir())
+    }
+
+    /// On one of the filesystems that `tests/privileged` mounts; `here` is where that is not needed.
+    pub fn on(filesystem: &str) -> Directory {
+        match filesystem {
+            "here" => Directory::new(),
+            mounted => Directory::in_parent(&mounts().join(mounted)),
+        }
+    }
+
+    fn in_parent(parent: &Path) -> Directory {
+        let directory = TempDir::new_in(parent).expect("a temporary directory");
+        // `TempDir` makes it private; the tests that act as other users need to get in.
+        set_mode(directory.path(), 0o755);
+        Directory { directory }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The path of a new file.
+    pub fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The names in it, in order.
+    pub fn listing(&self) -> Vec<String> {
+        listing(self.path())
+    }
+}
+
+pub fn listing(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).unwrap();
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let mut names: Vec<_> = names.map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
+/// Where `tests/privileged` has mounted its filesystems.
+pub fn mounts() -> PathBuf {
+    env::var_os("WRITE_ATOMICALLY_MOUNTS").expect("run by tests/privileged").into()
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Permission bits, set-ID and sticky bits included.
+pub fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o7777
+}
+
+pub fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A user without any rights; the tests that act as a user do so as this one when they run as root.
+pub const NOBODY: u32 = 65534;
+
+/// This test program again, to run only the test function `child`, which finds out from the
+/// arguments what it is to do.
+pub struct Child {
+    command: Command,
+}
+
+impl Child {
+    pub fn new(role: &str, path: &Path) -> Child {
+        let mut command = Command::new(shared_program());
+        command
+            .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+            .env("WRITE_ATOMICALLY_ROLE", role)
+            .env("WRITE_ATOMICALLY_PATH", path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Child { command }
+    }
+
+    /// As a user without rights, if we have any.
+    pub fn as_nobody(mut self) -> Child {
+        if is_root() {
+            self.command.uid(NOBODY).gid(NOBODY);
+        }
+        self
+    }
+
+    pub fn as_user(mut self, uid: u32, gid: u32) -> Child {
+        self.command.uid(uid).gid(gid);
+        self
+    }
+
+    pub fn command(self) -> Command {
+        self.command
+    }
+
+    pub fn status(mut self) -> std::process::ExitStatus {
+        self.command.status().unwrap()
+    }
+
+    /// What the child said with [`say`].
+    pub fn answer(mut self) -> String {
+        let output = self.command.stdout(Stdio::piped()).output().unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answer = output.split_once(MARK).unwrap_or_else(|| panic!("no answer: {output}")).1;
+        answer.split_once(MARK).expect("a whole answer").0.to_owned()
+    }
+}
+
+const MARK: &str = "\u{1}";
+
+/// In a child: answers the test.
+pub fn say(answer: impl std::fmt::Display) {
+    println!("{MARK}{answer}{MARK}");
+}
+
+/// In the test function `child`: what to do, and where.
+pub fn role() -> Option<(String, PathBuf)> {
+    let role = env::var("WRITE_ATOMICALLY_ROLE").ok()?;
+    Some((role, env::var_os("WRITE_ATOMICALLY_PATH").unwrap_or_default().into()))
+}
+
+/// This program, where every user may run it.
+fn shared_program() -> &'static Path {
+    static COPY: OnceLock<(Option<TempDir>, PathBuf)> = OnceLock::new();
+    let (_, path) = COPY.get_or_init(|| {
+        let program = env::current_exe().unwrap();
+        if !is_root() {
+            return (None, program);
+        }
+        let directory = TempDir::new().unwrap();
+        set_mode(directory.path(), 0o755);
+        let copy = directory.path().join("test");
+        fs::copy(program, &copy).unwrap();
+        (Some(directory), copy)
+    });
+    path
+}
+
+/// A mount that goes with the test. Needs root, in a mount namespace of its own.
+pub struct Mount {
+    at: PathBuf,
+}
+
+impl Mount {
+    pub fn bind(from: &Path, at: &Path) -> Mount {
+        run(Command::new("mount").arg("--bind").args([from, at]));
+        Mount { at: at.to_owned() }
+    }
+
+    /// A filesystem in memory, of so many bytes.
+    pub fn memory(at: &Path, size: u64) -> Mount {
+        let size = format!("size={size}");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(at));
+        Mount { at: at.to_owned() }
+    }
+
+    pub fn make_read_only(&self) {
+        run(Command::new("mount").args(["-o", "remount,ro,bind"]).arg(&self.at));
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.at).status();
+    }
+}
+
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8(stdout).unwrap()
+}
