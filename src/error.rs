@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The step of a write that failed, in the order in which the steps happen.
 ///
@@ -78,6 +79,12 @@ impl Step {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Error {
+    what: Arc<What>,
+    cause: Option<Box<Cause>>,
+}
+
+#[derive(Debug)]
+struct What {
     step: Step,
     path: PathBuf,
     io_error: io::Error,
@@ -85,6 +92,13 @@ pub struct Error {
     hint: Option<&'static str>,
     published: Vec<PathBuf>,
 }
+
+/// The OS error, as the cause of an [`Error`] that it leads back to.
+///
+/// An [`io::Error`] that carries an error passes it over when asked for its source, and wrappers that
+/// are transparent pass over the [`io::Error`]: then this is all of it that is left in the chain.
+#[derive(Debug)]
+struct Cause(Error);
 
 /// What became of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +111,8 @@ enum State {
 impl Error {
     pub(crate) fn new(step: Step, path: impl Into<PathBuf>, io_error: io::Error) -> Self {
         let (path, state, published) = (path.into(), State::Unchanged, Vec::new());
-        Error { step, path, io_error, state, hint: None, published }
+        let what = What { step, path, io_error, state, hint: None, published };
+        Error { what: Arc::new(what), cause: None }
     }
 
     /// For `map_err`: the step and the path that an OS error belongs to.
@@ -105,28 +120,32 @@ impl Error {
         move |io_error| Error::new(step, path, io_error)
     }
 
-    /// Adds what the user can do about it.
-    pub(crate) fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+    fn with(mut self, change: impl FnOnce(&mut What)) -> Self {
+        // It is shared only once it has left the library.
+        if let Some(what) = Arc::get_mut(&mut self.what) {
+            change(what);
+        }
         self
+    }
+
+    /// Adds what the user can do about it.
+    pub(crate) fn hint(self, hint: &'static str) -> Self {
+        self.with(|what| what.hint = Some(hint))
     }
 
     /// Says that the destination had already been replaced.
-    pub(crate) fn after_replacing(mut self) -> Self {
-        self.state = State::Replaced;
-        self
+    pub(crate) fn after_replacing(self) -> Self {
+        self.with(|what| what.state = State::Replaced)
     }
 
     /// Says that the destination may hold a part of the new content.
-    pub(crate) fn while_overwriting(mut self) -> Self {
-        self.state = State::PartlyOverwritten;
-        self
+    pub(crate) fn while_overwriting(self) -> Self {
+        self.with(|what| what.state = State::PartlyOverwritten)
     }
 
     /// Says which destinations of a batch had already been published.
-    pub(crate) fn after_publishing(mut self, published: Vec<PathBuf>) -> Self {
-        self.published = published;
-        self
+    pub(crate) fn after_publishing(self, published: Vec<PathBuf>) -> Self {
+        self.with(|what| what.published = published)
     }
 
     /// The step that failed.
@@ -137,7 +156,7 @@ impl Error {
     /// assert_eq!(Error::find(&error).unwrap().step(), Step::Resolve);
     /// ```
     pub fn step(&self) -> Step {
-        self.step
+        self.what.step
     }
 
     /// The destination, as the caller gave it.
@@ -148,7 +167,7 @@ impl Error {
     /// assert!(Error::find(&error).unwrap().path().ends_with("a.txt"));
     /// ```
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.what.path
     }
 
     /// The operating system's error.
@@ -159,7 +178,7 @@ impl Error {
     /// assert!(Error::find(&error).unwrap().io_error().raw_os_error().is_some());
     /// ```
     pub fn io_error(&self) -> &io::Error {
-        &self.io_error
+        &self.what.io_error
     }
 
     /// Whether the destination no longer holds the old content.
@@ -175,7 +194,7 @@ impl Error {
     /// assert!(!Error::find(&error).unwrap().replaced());
     /// ```
     pub fn replaced(&self) -> bool {
-        self.state != State::Unchanged
+        self.what.state != State::Unchanged
     }
 
     /// The destinations of a batch that had been published when it failed, in that order; empty
@@ -187,7 +206,7 @@ impl Error {
     /// assert!(Error::find(&error).unwrap().published().is_empty());
     /// ```
     pub fn published(&self) -> &[PathBuf] {
-        &self.published
+        &self.what.published
     }
 
     /// Finds this library's error in a chain of errors, also inside an [`io::Error`], whose
@@ -211,6 +230,9 @@ impl Error {
             if let Some(found) = error.downcast_ref::<Error>() {
                 return Some(found);
             }
+            if let Some(Cause(found)) = error.downcast_ref::<Cause>() {
+                return Some(found);
+            }
             let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
             next = match carried {
                 Some(inner) => Some(inner as &(dyn StdError + 'static)),
@@ -223,17 +245,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed to {} `{}`: {}", self.step.verb(), self.path.display(), self.io_error)?;
-        if let Some(hint) = self.hint {
+        let What { step, path, io_error, state, hint, published } = &*self.what;
+        write!(f, "failed to {} `{}`: {io_error}", step.verb(), path.display())?;
+        if let Some(hint) = hint {
             write!(f, ": {hint}")?;
         }
-        if !self.published.is_empty() {
+        if !published.is_empty() {
             write!(f, "; already published:")?;
-            for path in &self.published {
+            for path in published {
                 write!(f, " `{}`", path.display())?;
             }
         }
-        match self.state {
+        match state {
             State::Unchanged => write!(f, "; the destination is unchanged"),
             State::Replaced => write!(f, "; the destination has already been replaced"),
             State::PartlyOverwritten => write!(f, "; the destination may be partly overwritten"),
@@ -242,14 +265,31 @@ impl fmt::Display for Error {
 }
 
 impl StdError for Error {
-    /// What lies below the OS error, if anything: the OS error's own text is part of the message.
+    /// The OS error.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.io_error.source()
+        match &self.cause {
+            Some(cause) => Some(&**cause),
+            None => self.what.io_error.source(),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.what.io_error.fmt(f)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.what.io_error.source()
     }
 }
 
 impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
-        io::Error::new(error.io_error.kind(), error)
+    fn from(mut error: Error) -> Self {
+        let cause = Error { what: error.what.clone(), cause: None };
+        error.cause = Some(Box::new(Cause(cause)));
+        io::Error::new(error.io_error().kind(), error)
     }
 }

@@ -299,9 +299,13 @@ impl Written<'_> {
             }
             None => staging::link(&self.target, &self.file)?,
         };
-        match clobber {
-            Clobber::Yes => platform::rename(directory, &entry.name, name)?,
-            Clobber::No => platform::rename_new(directory, &entry.name, name)?,
+        let renamed = match clobber {
+            Clobber::Yes => platform::rename(directory, &entry.name, name),
+            Clobber::No => platform::rename_new(directory, &entry.name, name),
+        };
+        if renamed.is_err() {
+            self.entry = Some(entry);
+            return renamed;
         }
         entry.published();
         Ok(())

@@ -185,7 +185,23 @@ pub(crate) fn open_to_overwrite(directory: &Directory, name: &Path) -> io::Resul
 }
 
 /// Opens what a link of the `/proc/self/fd` kind leads to, to add to what the file may hold.
+///
+/// `/dev/stdout` and `/dev/stderr` are the ones this process already has, with their position: a
+/// second opening would have one of its own, and both would write over each other. A socket can't
+/// be opened at all.
 pub(crate) fn open_to_append(directory: &Directory, name: &Path) -> io::Result<File> {
+    let there = fs::statat(directory, name, AtFlags::empty())?;
+    let (out, err) = (io::stdout(), io::stderr());
+    let own = match name.as_os_str().as_bytes() {
+        b"1" => Some(out.as_fd()),
+        b"2" => Some(err.as_fd()),
+        _ => None,
+    };
+    if let Some(own) = own {
+        if from_stat(&fs::fstat(own)?).is_same_file(&from_stat(&there)) {
+            return Ok(File::from(own.try_clone_to_owned()?));
+        }
+    }
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(fs::openat(directory, name, flags, Mode::empty())?))
 }

@@ -30,6 +30,11 @@ impl Directory {
         }
     }
 
+    /// In memory, and so on another filesystem than ordinary files are.
+    pub fn on_memory() -> Directory {
+        Directory::in_parent(Path::new("/dev/shm"))
+    }
+
     fn in_parent(parent: &Path) -> Directory {
         let directory = TempDir::new_in(parent).expect("a temporary directory");
         // `TempDir` makes it private; the tests that act as other users need to get in.
@@ -121,6 +126,17 @@ impl Child {
     pub fn as_user(mut self, uid: u32, gid: u32) -> Child {
         self.command.uid(uid).gid(gid);
         self
+    }
+
+    /// After these shell commands: limits, traps.
+    pub fn in_shell(self, commands: &str) -> Child {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{commands}; exec \"$@\"")).arg("sh");
+        shell.arg(self.command.get_program()).args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            shell.env(key, value.unwrap_or_default());
+        }
+        Child { command: shell }
     }
 
     pub fn command(self) -> Command {

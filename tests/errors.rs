@@ -1,0 +1,287 @@
+//! Promises 5 and 6: the closure's error comes back untouched; the library's say what, where and why.
+
+mod support;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use rstest::rstest;
+use support::{Child, Directory};
+use write_atomically::{Error, Step, WriteOptions, create_atomically, write, write_atomically};
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("row {row} is bad")]
+struct BadRow {
+    row: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PipelineError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    BadRow(#[from] BadRow),
+}
+
+#[rstest]
+fn a_typed_error_comes_back_equal() {
+    let directory = Directory::new();
+    let result = WriteOptions::new().write(directory.join("file"), |w| {
+        w.write_all(b"half")?;
+        Err::<(), PipelineError>(BadRow { row: 7 }.into())
+    });
+    assert!(matches!(result, Err(PipelineError::BadRow(BadRow { row: 7 }))));
+    assert_eq!(directory.listing(), Vec::<String>::new());
+}
+
+#[rstest]
+fn an_anyhow_error_is_still_what_it_was() {
+    let directory = Directory::new();
+    let result = write_atomically(directory.join("file"), |_| {
+        Err::<(), _>(BadRow { row: 7 }).context("while adding up")
+    });
+    let error = result.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&BadRow { row: 7 }));
+    assert_eq!(error.to_string(), "while adding up");
+    assert!(Error::find(error.as_ref()).is_none());
+}
+
+/// The three ways in which the library's errors travel.
+#[rstest]
+fn a_library_error_is_found_in_whatever_carries_it(
+    #[values("io", "anyhow", "context", "box", "enum", "twice")] carrier: &str,
+) {
+    let directory = Directory::new();
+    let path = directory.join("missing/file");
+    let io: io::Error = write(&path, "").unwrap_err();
+    let kind = io.kind();
+    let error: Box<dyn StdError> = match carrier {
+        "io" => io.into(),
+        "anyhow" => write_atomically(&path, |_| Ok(())).unwrap_err().into(),
+        "context" => anyhow::Error::from(io).context("outer").context("outermost").into(),
+        "box" => Box::<dyn StdError>::from(io),
+        "enum" => PipelineError::from(io).into(),
+        _ => io::Error::other(io::Error::other(io)).into(),
+    };
+    let error = Error::find(error.as_ref()).expect(carrier);
+    assert_eq!((kind, error.io_error().kind()), (ErrorKind::NotFound, ErrorKind::NotFound));
+    assert_eq!(error.io_error().raw_os_error(), Some(2));
+    assert_eq!((error.step(), error.path()), (Step::Resolve, &*path));
+    assert!(!error.replaced() && error.published().is_empty());
+}
+
+#[rstest]
+fn a_message_says_what_where_and_why() {
+    let error = write("no-such-directory/out.csv", "").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "failed to find a place for `no-such-directory/out.csv`: No such file or directory \
+         (os error 2); the destination is unchanged"
+    );
+}
+
+/// Also the way in which a `main` that returns an `anyhow::Result` shows it.
+#[rstest]
+fn the_cause_is_the_system_s_error_once() {
+    let error = write_atomically("no-such-directory/out.csv", |_| Ok(())).unwrap_err();
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    assert_eq!(causes, ["No such file or directory (os error 2)"]);
+}
+
+#[rstest]
+fn an_error_can_cross_threads() {
+    fn assert_can_cross<T: Send + Sync + 'static>() {}
+    assert_can_cross::<Error>();
+}
+
+/// The whole state after a failure: the content, and nothing beside it.
+fn assert_untouched(path: &Path, beside: usize) {
+    assert_eq!(support::read(path), "old");
+    let listing = support::listing(path.parent().unwrap());
+    assert_eq!(listing.len(), 1 + beside, "{listing:?}");
+}
+
+/// What an answer of a child must have: it names the destination, and the step.
+fn assert_names(answer: &str, path: &Path, step: Step, kind: ErrorKind) {
+    assert!(answer.contains(path.to_str().unwrap()), "{answer}");
+    assert!(answer.contains(&format!("{step:?} {kind:?}")), "{answer}");
+}
+
+fn describe(error: &(dyn StdError + 'static)) -> String {
+    let found = Error::find(error).expect("an error of the library");
+    format!("{:?} {:?} {error}", found.step(), found.io_error().kind())
+}
+
+#[rstest]
+#[case::in_the_closure("tmpfs", 4 << 20)]
+#[case::in_the_closure_on_a_disk("small", 64 << 20)]
+#[ignore = "needs root: run tests/privileged"]
+fn a_full_filesystem_leaves_the_old_content(#[case] on: &str, #[case] size: usize) {
+    let directory = Directory::on(on);
+    let at = directory.join("full");
+    std::fs::create_dir(&at).unwrap();
+    let _mount = (on == "tmpfs").then(|| support::Mount::memory(&at, 1 << 20));
+    let path = at.join("file");
+    std::fs::write(&path, "old").unwrap();
+    let error = write_atomically(&path, |w| Ok(w.write_all(&vec![1; size])?)).unwrap_err();
+    assert_names(&describe(error.as_ref()), &path, Step::Write, ErrorKind::StorageFull);
+    assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), ErrorKind::StorageFull);
+    assert_untouched(&path, 0);
+}
+
+/// What only comes out when the buffer is flushed, after the closure.
+#[rstest]
+#[ignore = "needs root: run tests/privileged"]
+fn a_filesystem_that_is_full_at_the_end_leaves_the_old_content() {
+    let directory = Directory::new();
+    let _mount = support::Mount::memory(directory.path(), 64 << 10);
+    let path = directory.file("file", "old");
+    let filler = directory.join("filler");
+    let error = write_atomically(&path, |w| {
+        w.write_all(&[1; 60 << 10])?;
+        std::fs::write(&filler, vec![0; 60 << 10]).unwrap_or_default();
+        Ok(())
+    });
+    let answer = describe(error.unwrap_err().as_ref());
+    assert_names(&answer, &path, Step::Write, ErrorKind::StorageFull);
+    assert_untouched(&path, 1);
+}
+
+#[rstest]
+#[cfg(target_os = "linux")]
+fn a_file_size_limit_leaves_the_old_content() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let answer = Child::new("size limit", &path).in_shell("trap '' XFSZ; ulimit -f 8").answer();
+    assert_names(&answer, &path, Step::Write, ErrorKind::FileTooLarge);
+    assert_untouched(&path, 0);
+}
+
+#[rstest]
+#[cfg(target_os = "linux")]
+fn no_descriptors_left_is_an_error_before_the_closure() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let answer = Child::new("no descriptors", &path).answer();
+    assert!(answer.contains("os error 24") && answer.contains(path.to_str().unwrap()), "{answer}");
+    assert_untouched(&path, 0);
+}
+
+#[rstest]
+#[cfg(target_os = "linux")]
+fn a_closure_that_used_up_all_descriptors_is_published(#[values(true, false)] existing: bool) {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    if existing {
+        directory.file("file", "old");
+    }
+    assert_eq!(Child::new("use up descriptors", &path).answer(), "Ok(())");
+    assert_eq!(support::read(&path), "new");
+    assert_eq!(directory.listing(), ["file"]);
+}
+
+#[rstest]
+fn an_error_in_the_closure_while_writing_is_found_with_its_path() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let result: io::Result<()> = WriteOptions::new().write(&path, |w| {
+        use std::io::{Seek, SeekFrom};
+        w.seek(SeekFrom::Current(-1)).map(drop)
+    });
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_names(&describe(&error), &path, Step::Write, ErrorKind::InvalidInput);
+    assert_untouched(&path, 0);
+}
+
+#[rstest]
+fn keeping_at_the_destination_itself_is_refused() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let result: io::Result<()> = WriteOptions::new().keep_failed(&path).write(&path, |_| panic!());
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_untouched(&path, 0);
+}
+
+#[rstest]
+fn keeping_where_there_is_no_directory_is_refused_before_the_closure() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let options = WriteOptions::new().keep_failed(directory.join("missing/partial"));
+    let result: io::Result<()> = options.write(&path, |_| panic!());
+    let error = result.unwrap_err();
+    assert!(describe(&error).contains("missing/partial"), "{error}");
+    assert_untouched(&path, 0);
+}
+
+#[rstest]
+fn what_is_there_already_is_said_with_its_path() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let error = create_atomically(&path, |_| Ok(())).unwrap_err();
+    assert_names(&describe(error.as_ref()), &path, Step::Resolve, ErrorKind::AlreadyExists);
+    assert_untouched(&path, 0);
+}
+
+#[rstest]
+fn debug_output_names_the_destination() {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    let text = write_atomically(&path, |w| Ok(format!("{w:?}"))).unwrap();
+    assert!(text.contains(path.to_str().unwrap()), "{text}");
+    struct Shown<T>(T);
+    impl<T: fmt::Debug> fmt::Display for Shown<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{:?}", self.0)
+        }
+    }
+    assert!(Shown(WriteOptions::new()).to_string().contains("Durable"));
+}
+
+#[rstest]
+#[ignore = "what other tests run as a child process"]
+#[cfg(target_os = "linux")]
+fn child() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let Some((role, path)) = support::role() else { return };
+    let limit_descriptors = || {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = Some(64);
+        setrlimit(Resource::Nofile, limit).unwrap();
+    };
+    let use_up = || {
+        let mut files = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            files.push(file);
+        }
+        assert!(!files.is_empty());
+        files
+    };
+    match role.as_str() {
+        "size limit" => {
+            let error = write(&path, vec![1; 1 << 20]).unwrap_err();
+            support::say(describe(&error));
+        }
+        "no descriptors" => {
+            limit_descriptors();
+            let files = use_up();
+            let result: io::Result<()> = WriteOptions::new().write(&path, |_| panic!());
+            drop(files);
+            support::say(describe(&result.unwrap_err()));
+        }
+        "use up descriptors" => {
+            limit_descriptors();
+            let mut files = Vec::new();
+            let result = write_atomically(&path, |w| {
+                files = use_up();
+                Ok(w.write_all(b"new")?)
+            });
+            drop(files);
+            support::say(format!("{result:?}"));
+        }
+        role => panic!("{role}"),
+    }
+}

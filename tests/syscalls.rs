@@ -1,0 +1,210 @@
+//! Promise 3 by counting: which system calls a write makes, and in which order. The numbers depend on
+//! no machine's speed.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use rstest::rstest;
+use support::{Child, Directory};
+use write_atomically::{Durability, WriteOptions, create_atomically};
+
+/// The calls that a role makes between its two marks, in order.
+fn trace(role: &str, path: &Path) -> Vec<String> {
+    let directory = Directory::new();
+    let log = directory.join("log");
+    let child = Child::new(role, path).command();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o"]).arg(&log).arg(child.get_program()).args(child.get_args());
+    for (key, value) in child.get_envs() {
+        strace.env(key, value.unwrap_or_default());
+    }
+    support::run(&mut strace);
+    let log = fs::read_to_string(log).unwrap();
+    let marks = log.lines().filter(|line| line.contains("/mark\""));
+    let thread = marks.last().expect("marks").split(' ').next().unwrap().to_owned();
+    let calls = log.lines().filter_map(|line| line.strip_prefix(&thread)).map(str::trim_start);
+    let calls = calls.skip_while(|call| !call.contains("/mark\"")).skip(1);
+    calls
+        .take_while(|call| !call.contains("/mark\""))
+        // What std does in a debug build before it closes a descriptor.
+        .filter(|call| !call.starts_with("fcntl(") || !call.contains("F_GETFD"))
+        .map(|call| call.to_owned())
+        .collect()
+}
+
+fn names(calls: &[String]) -> Vec<&str> {
+    calls.iter().map(|call| call.split('(').next().unwrap()).collect()
+}
+
+#[rstest]
+#[case::durable("replace durable", &["fdatasync", "renameat", "fsync"])]
+#[case::consistent("replace consistent", &["fdatasync", "renameat"])]
+#[case::relaxed("replace relaxed", &["renameat"])]
+#[case::durable_create("create durable", &["fdatasync", "linkat", "fsync"])]
+#[case::consistent_create("create consistent", &["fdatasync", "linkat"])]
+#[case::relaxed_create("create relaxed", &["linkat"])]
+#[ignore = "needs strace: run tests/privileged"]
+fn what_is_promised_is_synced_in_order_and_nothing_else(
+    #[case] role: &str,
+    #[case] expected: &[&str],
+) {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    let calls = trace(role, &path);
+    let names = names(&calls);
+    let publish = if role.starts_with("replace") { "renameat" } else { "linkat" };
+    let is_relevant = |name: &&&str| name.contains("sync") || **name == publish;
+    assert_eq!(names.iter().filter(is_relevant).copied().collect::<Vec<_>>(), expected);
+
+    // The file first, then the directory.
+    let descriptor = |call: &str| {
+        let call = calls.iter().find(|line| line.starts_with(call)).unwrap();
+        call.split(['(', ')', ',']).nth(1).unwrap().to_owned()
+    };
+    if expected.contains(&"fsync") {
+        assert_eq!(descriptor("fdatasync"), descriptor("write"));
+        assert_eq!(descriptor("fsync"), descriptor("statx"), "the directory");
+    }
+}
+
+#[rstest]
+#[case("create durable", 10)]
+#[case("create consistent", 9)]
+#[case("create relaxed", 8)]
+#[case("replace durable", 17)]
+#[case("replace consistent", 16)]
+#[case("replace relaxed", 15)]
+#[ignore = "needs strace: run tests/privileged"]
+fn a_write_takes_no_more_calls_than_it_did(#[case] role: &str, #[case] at_most: usize) {
+    let directory = Directory::new();
+    let calls = trace(role, &directory.join("file"));
+    assert!(calls.len() <= at_most, "{} calls:\n{}", calls.len(), calls.join("\n"));
+}
+
+#[rstest]
+#[ignore = "needs strace: run tests/privileged"]
+fn small_writes_are_buffered() {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    let calls = trace("small writes", &path);
+    let writes = names(&calls).into_iter().filter(|name| *name == "write").count();
+    assert!((1..200).contains(&writes), "{writes} writes");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1_000_000);
+}
+
+#[rstest]
+#[ignore = "needs strace: run tests/privileged"]
+fn the_directory_is_never_listed(
+    #[values("replace durable", "create durable", "recover", "parents")] role: &str,
+) {
+    let directory = Directory::new();
+    directory.file(".file.write-atomically", "left by a killed writer");
+    let calls = trace(role, &directory.join("file"));
+    assert!(!names(&calls).iter().any(|name| name.starts_with("getdents")), "{calls:?}");
+    assert!(!directory.listing().contains(&".file.write-atomically".to_owned()));
+}
+
+/// Long outputs start their writeback early, short ones and relaxed ones never.
+#[rstest]
+#[case("long durable", 3)]
+#[case("long relaxed", 0)]
+#[case("replace durable", 0)]
+#[ignore = "needs strace: run tests/privileged"]
+fn writeback_starts_early_where_it_helps(#[case] role: &str, #[case] expected: usize) {
+    let directory = Directory::new();
+    let calls = trace(role, &directory.join("file"));
+    let started = names(&calls).into_iter().filter(|name| *name == "fadvise64").count();
+    assert_eq!(started, expected);
+}
+
+/// VmHWM is the most that the process ever had in memory (proc_pid_status(5)).
+#[rstest]
+#[ignore = "slow, writes 1 GiB: run tests/privileged"]
+fn a_stream_of_any_length_takes_little_memory() {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    let kilobytes: u64 = Child::new("stream", &path).answer().parse().unwrap();
+    assert!(kilobytes < 16 << 10, "{kilobytes} kB");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 30);
+    assert_eq!(directory.listing(), ["file"]);
+}
+
+#[rstest]
+#[ignore = "what other tests run as a child process"]
+fn child() {
+    let Some((role, path)) = support::role() else { return };
+    let mark = || drop(fs::metadata("/mark"));
+    let (what, durability) = role.split_once(' ').unwrap_or((&role, ""));
+    let options = WriteOptions::new().durability(match durability {
+        "consistent" => Durability::Consistent,
+        "relaxed" => Durability::Relaxed,
+        _ => Durability::Durable,
+    });
+    let write_some = |path: &Path| options.write(path, |w| w.write_all(b"some content")).unwrap();
+    // The first call of its kind asks the kernel what it can; and the old file is there.
+    let warm_up = path.with_file_name("warm-up");
+    write_some(&warm_up);
+    write_some(&warm_up);
+    fs::remove_file(&warm_up).unwrap();
+    if what == "replace" {
+        write_some(&path);
+    }
+    match what {
+        "replace" | "create" => {
+            mark();
+            write_some(&path);
+            mark();
+        }
+        "small" => {
+            mark();
+            let result: std::io::Result<()> = options
+                .write(&path, |w| (0..100_000).try_for_each(|_| w.write_all(b"ten bytes\n")));
+            mark();
+            result.unwrap();
+        }
+        "long" => {
+            mark();
+            let block = [1; 1 << 16];
+            let result: std::io::Result<()> =
+                options.write(&path, |w| (0..31 << 4).try_for_each(|_| w.write_all(&block)));
+            mark();
+            result.unwrap();
+        }
+        "recover" => {
+            mark();
+            let created = create_atomically(&path, |_| Ok(()));
+            mark();
+            created.unwrap();
+        }
+        "parents" => {
+            fs::remove_file(path.with_file_name(".file.write-atomically")).unwrap();
+            mark();
+            let path = path.with_file_name("a").join("b/file");
+            let result = options.create_parents(true).write(&path, |w| w.write_all(b"some"));
+            mark();
+            result.unwrap();
+        }
+        "stream" => {
+            let block = [1; 10_000];
+            let written = options.write(&path, |w| {
+                let mut left = 1usize << 30;
+                while left > 0 {
+                    let length = left.min(block.len());
+                    w.write_all(&block[..length])?;
+                    left -= length;
+                }
+                std::io::Result::Ok(())
+            });
+            written.unwrap();
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+            support::say(peak.trim().trim_end_matches(" kB"));
+        }
+        what => panic!("{what}"),
+    }
+}
