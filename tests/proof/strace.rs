@@ -89,7 +89,7 @@ fn run(
     let trace = reports.with_extension("trace");
     let _ = fs::remove_file(reports);
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", "15", "strace", "-s", "200", "-o"]).arg(&trace).args(arguments);
+    command.args(["--signal=KILL", "15", "strace", "-s", "40", "-o"]).arg(&trace).args(arguments);
     command.arg(std::env::current_exe()?);
     command.args(subject::arguments(operation, directory, reports, (1, 1)));
     let status = command.env(subject::ROLE.0, subject::ROLE.1).output()?.status;
