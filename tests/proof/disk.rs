@@ -138,6 +138,11 @@ impl Mounted {
         Ok(Mounted { at: at.to_owned() })
     }
 
+    pub fn without_a_disk(kind: &str, options: &str, at: &Path) -> io::Result<Mounted> {
+        run(Command::new("mount").args(["-t", kind, "-o", options, "proof"]).arg(at))?;
+        Ok(Mounted { at: at.to_owned() })
+    }
+
     /// A filesystem's flush reaches the image as an fsync only if the loop device says that it has
     /// a volatile cache. Without that the log would show no flush and prove nothing.
     pub fn has_a_volatile_cache(&self) -> io::Result<bool> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::Trial;
 
 use crate::operations::{self, OPERATIONS, Operation, Who};
 use crate::report;
@@ -15,13 +15,7 @@ use crate::kills::{check_after, reset};
 pub fn trials() -> Vec<Trial> {
     let who = |operation: &&Operation| !matches!(operation.who, Who::Peer { .. });
     let trial = |operation: &'static Operation| {
-        Trial::ignorable_test(format!("faults::{}", operation.name), move || match crate::budget() {
-            None => Ok(Completion::ignored_with(crate::NEEDS)),
-            Some(_) => {
-                prove(operation).map_err(|error| format!("{error:#}"))?;
-                Ok(Completion::Completed)
-            }
-        })
+        crate::trial(format!("faults::{}", operation.name), move |_| prove(operation))
     };
     OPERATIONS.iter().filter(who).map(trial).collect()
 }

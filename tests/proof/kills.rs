@@ -1,17 +1,15 @@
 //! SIGKILL at every system call, from the first to the last.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use libtest_mimic::{Completion, Trial};
-use write_atomically::write_atomically;
+use libtest_mimic::Trial;
 
 use crate::content::content;
-use crate::operations::{self, Missing, OPERATIONS, Operation, Shape, Who};
+use crate::living::{self, Living, Staging};
+use crate::operations::{self, OPERATIONS, Operation, Shape, Who};
 use crate::state::{self, Progress, Verdict, Wrong};
 use crate::strace::{self, Tamper};
 use crate::{report, subject};
@@ -20,13 +18,7 @@ pub fn trials() -> Vec<Trial> {
     let trial = |operation: &'static Operation, beside: bool| {
         let beside_whom = if beside { ", beside a living writer" } else { "" };
         let name = format!("kills::{}{beside_whom}", operation.name);
-        Trial::ignorable_test(name, move || match crate::budget() {
-            None => Ok(Completion::ignored_with(crate::NEEDS)),
-            Some(_) => {
-                prove(operation, beside).map_err(|error| format!("{error:#}"))?;
-                Ok(Completion::Completed)
-            }
-        })
+        crate::trial(name, move |_| prove(operation, beside))
     };
     let ours = OPERATIONS.iter().filter(|operation| operation.who == Who::Crate);
     let beside = ours.filter(|operation| operation.shape != Shape::Tree);
@@ -40,8 +32,13 @@ fn prove(operation: &'static Operation, beside: bool) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
     let (directory, reports) = (scratch.path().join("directory"), scratch.path().join("reports"));
     operations::start(operation, &directory)?;
-    let living = if beside { Some(Living::start(operation, &directory)?) } else { None };
-    let kept: Vec<String> = living.iter().map(|living| living.entry.clone()).collect();
+    let beside_what = operation.shape.files(1).remove(0);
+    let living = match beside {
+        true => Some(Living::start(&directory, &beside_what, Staging::Named)?),
+        false => None,
+    };
+    let kept = state::leftovers(operation, &directory, 3)?;
+    ensure!(kept.len() == usize::from(beside), "the living writer's entries: {kept:?}");
 
     let calls = strace::list(operation, &directory, &reports)?;
     let (mut torn, mut left, mut for_good, mut first) = (0, 0, 0, None);
@@ -59,11 +56,13 @@ fn prove(operation: &'static Operation, beside: bool) -> anyhow::Result<()> {
             first.get_or_insert(format!("{wrong:?}, {what}, killed at {}", call.line));
         }
         if let Some(living) = &living {
-            living.check(&directory).with_context(|| format!("killed at {}", call.line))?;
+            living.check(&directory, &kept[0]).with_context(|| format!("killed at {}", call.line))?;
         }
     }
     if let Some(living) = living {
-        living.finish(&directory)?;
+        ensure!(living.go_on()?.is_none(), "the living writer failed");
+        let there = fs::read(directory.join(&beside_what))?;
+        ensure!(there == content(living::VERSION, &beside_what), "the living writer's content did not arrive");
     }
     let name = format!("{}{}", operation.name, if beside { ", beside a living writer" } else { "" });
     let counts = [calls.len(), torn, left, for_good].map(|n| n.to_string());
@@ -103,7 +102,6 @@ pub fn check_after(operation: &Operation, directory: &Path, kept: &[String], ent
     state::check(operation, directory, Progress { started: newest, done: newest })?;
     let after = state::leftovers(operation, directory, 3).map_err(|error| (Wrong::Left, error.to_string()))?;
     match after.iter().find(|entry| !kept.contains(entry)) {
-        None if operation.who != Who::ByHand => Ok(()),
         None => Ok(()),
         Some(entry) => Err((Wrong::Left, format!("{entry} is still there after one more call"))),
     }
@@ -121,61 +119,4 @@ pub fn reset(operation: &Operation, directory: &Path, kept: &[String]) -> anyhow
         }
     }
     Ok(operations::start(operation, directory)?)
-}
-
-/// A writer of the same destination that stages by name and takes its time.
-struct Living {
-    process: Child,
-    stdin: ChildStdin,
-    entry: String,
-    file: String,
-}
-
-pub const ROLE: &str = "living";
-const VERSION: u32 = 9;
-
-impl Living {
-    fn start(operation: &Operation, directory: &Path) -> anyhow::Result<Living> {
-        let file = operation.shape.files(1).remove(0);
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(directory.join(&file)).arg(&file).env(subject::ROLE.0, ROLE);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let stdin = process.stdin.take().context("no stdin")?;
-        let mut ready = String::new();
-        BufReader::new(process.stdout.take().context("no stdout")?).read_line(&mut ready)?;
-        ensure!(ready == "ready\n", "the living writer said {ready:?}");
-        let mut entries = state::leftovers(operation, directory, 3)?;
-        ensure!(entries.len() == 1, "the living writer's entries: {entries:?}");
-        Ok(Living { process, stdin, entry: entries.remove(0), file })
-    }
-
-    fn check(&self, directory: &Path) -> anyhow::Result<()> {
-        let there = fs::read(directory.join(&self.entry)).context("the living writer's entry is gone")?;
-        ensure!(there == content(VERSION, &self.file), "the living writer's entry has changed");
-        Ok(())
-    }
-
-    fn finish(mut self, directory: &Path) -> anyhow::Result<()> {
-        drop(self.stdin);
-        let status = self.process.wait()?;
-        ensure!(status.success(), "the living writer ended with {status}");
-        let there = fs::read(directory.join(&self.file))?;
-        ensure!(there == content(VERSION, &self.file), "the living writer's content did not arrive");
-        Ok(())
-    }
-}
-
-/// The living writer itself.
-pub fn live() -> anyhow::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let path = PathBuf::from(arguments.next().context("no path")?);
-    let file = arguments.next().context("no file")?;
-    subject::pretend(Missing::UnnamedFiles)?;
-    write_atomically(path, |w| {
-        w.write_all(&content(VERSION, &file))?;
-        w.flush()?;
-        println!("ready");
-        std::io::stdin().read_to_end(&mut Vec::new())?;
-        Ok(())
-    })
 }

@@ -18,6 +18,12 @@ mod kills;
 #[cfg(target_os = "linux")]
 mod strace;
 #[cfg(target_os = "linux")]
+mod exhaustion;
+#[cfg(target_os = "linux")]
+mod living;
+#[cfg(target_os = "linux")]
+mod neighbours;
+#[cfg(target_os = "linux")]
 mod operations;
 #[cfg(target_os = "linux")]
 mod power_cut;
@@ -31,7 +37,12 @@ mod subject;
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     if let Some(role) = std::env::var_os(subject::ROLE.0) {
-        let played = if role == subject::ROLE.1 { subject::main() } else { kills::live() };
+        let played = match role.to_str() {
+            Some(living::ROLE) => living::main(),
+            Some(exhaustion::ROLE) => exhaustion::main(),
+            Some(neighbours::ROLE) => neighbours::main(),
+            _ => subject::main(),
+        };
         return match played {
             Ok(()) => std::process::ExitCode::SUCCESS,
             Err(error) => {
@@ -41,7 +52,16 @@ fn main() -> std::process::ExitCode {
         };
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [power_cut::trials(), kills::trials(), faults::trials()].into_iter().flatten().collect();
+    let trials = [
+        exhaustion::trials(),
+        neighbours::trials(),
+        kills::trials(),
+        faults::trials(),
+        power_cut::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     report::print();
     conclusion.exit_code()
@@ -72,3 +92,36 @@ fn who(operation: &operations::Operation) -> String {
         operations::Who::Peer { documents } => format!("peer ({documents})"),
     }
 }
+
+/// A trial that is counted as ignored, and says what it needs, unless `tests/proof/run` runs it.
+#[cfg(target_os = "linux")]
+fn trial(
+    name: String,
+    prove: impl FnOnce(usize) -> anyhow::Result<()> + Send + 'static,
+) -> libtest_mimic::Trial {
+    libtest_mimic::Trial::ignorable_test(name, move || match budget() {
+        None => Ok(libtest_mimic::Completion::ignored_with(NEEDS)),
+        Some(budget) => match prove(budget) {
+            Ok(()) => Ok(libtest_mimic::Completion::Completed),
+            Err(error) => match error.downcast_ref::<Unavailable>() {
+                Some(missing) => Ok(libtest_mimic::Completion::ignored_with(missing)),
+                None => Err(format!("{error:#}").into()),
+            },
+        },
+    })
+}
+
+/// Something that `tests/proof/run` can't install.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct Unavailable(&'static str);
+
+#[cfg(target_os = "linux")]
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "needs {}", self.0)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl std::error::Error for Unavailable {}

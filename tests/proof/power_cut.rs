@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::Trial;
 
 use crate::disk::{self, Disk, Event, Mounted, Pages};
 use crate::operations::{OPERATIONS, Operation, Who};
@@ -82,13 +82,7 @@ pub fn trials() -> Vec<Trial> {
     let pairs = FILESYSTEMS.iter().flat_map(|fs| OPERATIONS.iter().map(move |op| (fs, op)));
     let trial = |(filesystem, operation): (&'static Filesystem, &'static Operation)| {
         let name = format!("power_cut::{}::{}", filesystem.name, operation.name);
-        Trial::ignorable_test(name, move || match crate::budget() {
-            None => Ok(Completion::ignored_with(crate::NEEDS)),
-            Some(budget) => {
-                prove(filesystem, operation, budget).map_err(|error| format!("{error:#}"))?;
-                Ok(Completion::Completed)
-            }
-        })
+        crate::trial(name, move |budget| prove(filesystem, operation, budget))
     };
     pairs.map(trial).collect()
 }
