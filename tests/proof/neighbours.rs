@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +22,12 @@ use crate::{report, subject};
 const PLANTS: [&str; 7] =
     ["a link outside", "a link to the destination", "a FIFO", "a directory", "a locked file", "a file", "a hard link"];
 
+/// This program, where anyone can execute it. Copied before there are threads: who forks while it is
+/// open for writing makes it "busy".
+fn program() -> PathBuf {
+    std::env::temp_dir().join("neighbour")
+}
+
 /// Who may remove whose entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shared {
@@ -30,9 +36,16 @@ enum Shared {
 }
 
 pub fn trials() -> Vec<Trial> {
+    if crate::budget().is_some() {
+        fs::copy(std::env::current_exe().unwrap(), program()).unwrap();
+    }
     let mut trials = Vec::new();
-    for shared in [Shared::Sticky, Shared::NotSticky] {
-        for operation in ["replace", "create", "replace, staged by name", "create, staged by name"] {
+    // Where anyone may replace anything, a link may be planted at the destination itself, and those are
+    // followed unless one says otherwise.
+    let sticky = ["replace", "create", "replace, staged by name", "create, staged by name"];
+    let not_sticky = ["replace, no links", "create", "replace, no links, staged by name", "create, staged by name"];
+    for (shared, operations) in [(Shared::Sticky, sticky), (Shared::NotSticky, not_sticky)] {
+        for operation in operations {
             for plant in PLANTS {
                 let name = format!("neighbours::{plant}::{shared:?}::{operation}");
                 let operation = operations::find(operation).unwrap();
@@ -65,7 +78,7 @@ fn race(shared: Shared, operation: &'static Operation, plant: &str) -> anyhow::R
     let mode = if shared == Shared::Sticky { 0o1777 } else { 0o777 };
     fs::set_permissions(&directory, Permissions::from_mode(mode))?;
 
-    let neighbour = Neighbour::start(scratch.path(), &directory, &treasure, operation, plant)?;
+    let neighbour = Neighbour::start(&directory, &treasure, operation, plant)?;
     let mut writer = Writer::start(operation, &directory)?;
     let (mut succeeded, mut failed, mut slowest) = (0, 0, Duration::ZERO);
     let began = Instant::now();
@@ -78,11 +91,11 @@ fn race(shared: Shared, operation: &'static Operation, plant: &str) -> anyhow::R
         match error {
             None => {
                 succeeded += 1;
-                let there = fs::read(directory.join(&file));
                 if shared == Shared::Sticky {
-                    ensure!(there? == content(version, &file), "{file} is not what was written");
                     let metadata = fs::symlink_metadata(directory.join(&file))?;
                     ensure!(metadata.is_file(), "{file} has become something else");
+                    let there = fs::read(directory.join(&file))?;
+                    ensure!(there == content(version, &file), "{file} is not what was written");
                 }
             }
             Some(error) if shared == Shared::Sticky => bail!("stopped by the neighbour: {error}"),
@@ -143,19 +156,15 @@ struct Neighbour(Child);
 
 impl Neighbour {
     fn start(
-        scratch: &Path,
         directory: &Path,
         outside: &Path,
         operation: &Operation,
         plant: &str,
     ) -> anyhow::Result<Neighbour> {
-        // Where anyone can execute it.
-        let program = scratch.join("neighbour");
-        fs::copy(std::env::current_exe()?, &program)?;
         let shape = if operation.shape == Shape::NewFiles { "new" } else { "same" };
         let mut command = Command::new("setpriv");
         command.args(["--reuid", THEIR_ID, "--regid", THEIR_ID, "--clear-groups", "--"]);
-        command.arg(&program).args([directory, outside]).args([plant, shape]);
+        command.arg(program()).args([directory, outside]).args([plant, shape]);
         command.env(subject::ROLE.0, ROLE).stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(Neighbour(command.spawn()?))
     }
@@ -241,7 +250,10 @@ fn put(plant: &str, directory: &Path, name: &str, outside: &Path) -> Option<File
 
 /// Reads what is none of its business, if it can.
 fn pry(path: &Path) -> Option<String> {
-    if !path.symlink_metadata().ok()?.is_file() {
+    // Whoever may remove entries can put a file of their own at the destination, too, and what is
+    // written to that is theirs to read.
+    let metadata = path.symlink_metadata().ok()?;
+    if !metadata.is_file() || metadata.uid() == rustix::process::getuid().as_raw() {
         return None;
     }
     let bytes = fs::read(path).ok()?;

@@ -120,6 +120,13 @@ pub const OPERATIONS: &[Operation] = &[
     },
     Operation { name: "replace, linked by /proc", without: &[Missing::LinkByDescriptor], ..CRATE },
     Operation { name: "replace, consistent", promise: Promise::Consistent, run: consistent, ..CRATE },
+    Operation { name: "replace, no links", run: no_links, ..CRATE },
+    Operation {
+        name: "replace, no links, staged by name",
+        without: &[Missing::UnnamedFiles],
+        run: no_links,
+        ..CRATE
+    },
     Operation { name: "by hand", who: Who::ByHand, run: |d, v| by_hand(d, v, true, true), ..CRATE },
     Operation {
         name: "by hand, no file sync",
@@ -221,6 +228,12 @@ fn create(directory: &Path, version: u32) -> anyhow::Result<()> {
 
 fn consistent(directory: &Path, version: u32) -> anyhow::Result<()> {
     WriteOptions::new().durability(Durability::Consistent).write(directory.join("file"), |w| {
+        Ok(write_in_parts(w, &content(version, "file"))?)
+    })
+}
+
+fn no_links(directory: &Path, version: u32) -> anyhow::Result<()> {
+    WriteOptions::new().follow_symlinks(false).write(directory.join("file"), |w| {
         Ok(write_in_parts(w, &content(version, "file"))?)
     })
 }
