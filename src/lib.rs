@@ -1,3 +1,5 @@
+//! Write files so that nobody ever finds half of one.
+//!
 //! One idea: **a file appears at its path only when the closure that wrote it returned `Ok`.**
 //!
 //! ```
@@ -6,41 +8,120 @@
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("report.csv");
+//! # fn rows() -> anyhow::Result<Vec<(u32, u32)>> { Ok(vec![(1, 100), (2, 200)]) }
 //! write_atomically(&path, |w| {
 //!     writeln!(w, "id,total")?;
-//!     for id in 1..=3 {
-//!         writeln!(w, "{id},{}", id * 100)?;
+//!     for (id, total) in rows()? { // any error, of any type
+//!         writeln!(w, "{id},{total}")?;
 //!     }
 //!     Ok(())
 //! })?;
+//! # assert_eq!(std::fs::read_to_string(&path)?, "id,total\n1,100\n2,200\n");
 //! # anyhow::Ok(())
 //! ```
+//!
+//! If the closure fails, panics or is killed, the path is as it was: the old file or none, and
+//! nothing beside it. If it returns `Ok`, so does [`write_atomically`], with the closure's value, once
+//! the new content would survive a power cut.
+//!
+//! There is no guard object to commit, drop or forget. Everything else here is this shape again, a
+//! path, a closure and a `Result`:
+//!
+//! | to | at the root | with [options](WriteOptions) and your own error type |
+//! | --- | --- | --- |
+//! | replace or create a file | [`write_atomically`] | [`WriteOptions::write`] |
+//! | … from a slice, as [`std::fs::write`] does | [`write`] | |
+//! | create one that must not exist | [`create_atomically`] | [`WriteOptions::create`] |
+//!
+//! # In place of `fs::write`
+//!
+//! [`write`] has [`std::fs::write`]'s signature: replacing `fs::write` by `write_atomically::write` is
+//! all it takes.
+//!
+//! # Error types
+//!
+//! The functions at the root speak [`anyhow`], so that `?` takes any error in the closure without an
+//! annotation. The methods of [`WriteOptions`] take any error type that is
+//! `From<`[`io::Error`](std::io::Error)`>`: for libraries with enums of their own, and for functions
+//! that return [`io::Result`](std::io::Result). [`Error::find`] tells this library's errors from the
+//! closure's.
+//!
+//! # Features
+//!
+//! * `anyhow` (on by default): the functions at the root, except [`write`].
+//! * `cli`: the command-line tool `write-atomically`; nothing of it is in the library.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod error;
+mod if_changed;
+mod if_missing;
 mod keep;
+mod lock;
 mod metadata;
 mod options;
 mod overwrite;
 mod platform;
+mod reader;
 mod staged;
 mod staging;
 mod target;
+mod update;
 mod writer;
 
 use std::io::{self, Write};
 use std::path::Path;
 
 pub use crate::error::{Error, Step};
+pub use crate::if_changed::Change;
 pub use crate::options::{Durability, WriteOptions};
+pub use crate::reader::Reader;
 pub use crate::writer::Writer;
 
 /// Writes a file that appears at `path` only when `write` has returned `Ok`.
 ///
+/// The closure writes to a buffered [`Writer`]. While it runs, the path is as it was; on filesystems
+/// that can (ext4, xfs, btrfs, tmpfs, overlayfs and others, on Linux) the new content has no name at
+/// all. When the closure has returned `Ok`, the content replaces what is at `path` in one step, and is
+/// durable when this function returns. Mode, owner, group, ACL and extended attributes of a file that
+/// is replaced are carried over; symbolic links are followed, and stay.
+///
+/// Relative paths start where the process is when the call starts, whatever the closure does to the
+/// working directory.
+///
+/// ```
+/// use std::io::Write;
+/// use write_atomically::write_atomically;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("primes.txt");
+/// let count = write_atomically(&path, |w| {
+///     let mut count = 0;
+///     for n in (2..100).filter(|n| (2..*n).all(|m| n % m != 0)) {
+///         writeln!(w, "{n}")?;
+///         count += 1;
+///     }
+///     Ok(count)
+/// })?;
+/// assert_eq!(count, 25);
+/// # anyhow::Ok(())
+/// ```
+///
 /// # Errors
 ///
-/// todo
+/// * What the closure returns comes back as it is, and the destination is as it was.
+/// * Else it is an [`Error`] (inside an [`io::Error`], see [`Error::find`]), which says what failed, and
+///   whether the destination [had been replaced](Error::replaced) already.
+///
+/// What can be known before the closure runs, is: a missing or unwritable directory, a read-only
+/// filesystem, a destination that is a directory, a mount point, immutable, or not the caller's to
+/// write. The closure does not run then.
+///
+/// # Destinations that are not regular files
+///
+/// A device, a FIFO, or what `/dev/stdout` leads to is never replaced: the content is staged, and
+/// copied into it once the closure has returned `Ok`. Opening a FIFO waits for a reader, as
+/// [`std::fs::write`] does.
 #[cfg(feature = "anyhow")]
 pub fn write_atomically<T>(
     path: impl AsRef<Path>,
@@ -49,7 +130,27 @@ pub fn write_atomically<T>(
     WriteOptions::new().write(path, write)
 }
 
-/// Writes a file that must not exist.
+/// Writes a file that must not exist, and appears at `path` only when `write` has returned `Ok`.
+///
+/// Whether the path exists is checked before the closure runs and again, atomically, when publishing:
+/// of many that create the same file one succeeds.
+///
+/// ```
+/// use std::io::{self, Write};
+/// use write_atomically::create_atomically;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("job.lock");
+/// create_atomically(&path, |w| Ok(writeln!(w, "first come")?))?;
+/// let error = create_atomically(&path, |w| Ok(writeln!(w, "too late")?)).unwrap_err();
+/// assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::AlreadyExists);
+/// # anyhow::Ok(())
+/// ```
+///
+/// # Errors
+///
+/// As [`write_atomically`], and of kind [`AlreadyExists`](io::ErrorKind::AlreadyExists) if there is
+/// anything at `path`, be it a link that leads nowhere. The destination is as it was.
 #[cfg(feature = "anyhow")]
 pub fn create_atomically<T>(
     path: impl AsRef<Path>,
@@ -58,7 +159,188 @@ pub fn create_atomically<T>(
     WriteOptions::new().create(path, write)
 }
 
-/// Writes a slice as the whole content of a file: [`std::fs::write`], but atomically.
+/// Writes a slice as the whole content of a file: [`std::fs::write`], but whole or not at all, and
+/// durable.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("config.toml");
+/// write_atomically::write(&path, "retries = 3\n")?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "retries = 3\n");
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// # Errors
+///
+/// An [`Error`] inside the [`io::Error`]; the destination is as it was, unless
+/// [`Error::replaced`] says otherwise.
 pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<()> {
     WriteOptions::new().write(path, |w| w.write_all(contents.as_ref()))
+}
+
+/// Writes a file if nothing is at `path`; `None` if something is: what caches and pipelines do.
+///
+/// ```
+/// use std::io::Write;
+/// use write_atomically::write_if_missing;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("primes.txt");
+/// # fn primes() -> anyhow::Result<Vec<u32>> { Ok(vec![2, 3, 5]) }
+/// write_if_missing(&path, |w| {
+///     for prime in primes()? {
+///         writeln!(w, "{prime}")?;
+///     }
+///     Ok(())
+/// })?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "2\n3\n5\n");
+/// # anyhow::Ok(())
+/// ```
+///
+/// Among threads and processes that ask for the same path, one runs its closure; the others wait,
+/// and get `None` without having run theirs. If the one that runs fails, panics or is killed, one of
+/// those that wait runs its own.
+///
+/// What counts is that there is something: a directory, a device, somebody else's file that can't
+/// be read. Symbolic links are followed, and one that leads nowhere is where the file will be; with
+/// [`follow_symlinks(false)`](WriteOptions::follow_symlinks) the link itself counts. Nothing needs to
+/// be writable for that answer. Nothing is ever replaced: if something appears while the closure
+/// runs, from somebody who does not use this function, it stays, and the answer is `None`.
+///
+/// `None` does not say that what is there has been synced.
+///
+/// # How the others wait
+///
+/// While the closure runs, an empty file is beside the destination, named
+/// `.primes.txt.write-atomically-lock` and locked (`flock` on Unix). It goes with the end of the
+/// closure, whatever that is; if the process is killed, the lock goes at once and the file with the
+/// next call. Below parents that
+/// [`create_parents`](WriteOptions::create_parents) has yet to make, it is in the innermost
+/// directory that exists.
+///
+/// Where there are no locks (some network filesystems), and where the file of that name belongs to
+/// another user, nobody waits: several closures may run, and the first to publish wins. A child
+/// process that the closure has forked, and that lives on without calling `exec`, keeps others
+/// waiting after its parent was killed.
+///
+/// # Errors
+///
+/// The closure's own, as it is; else an [`Error`]. In both cases the destination is as it was,
+/// unless [`Error::replaced`] says that the new file is there and could not be synced.
+///
+/// Calling this or [`update_atomically`] for the same path inside the closure, on the same thread,
+/// is an error of kind [`Deadlock`](io::ErrorKind::Deadlock). On another thread the call waits, for
+/// ever if the closure waits for that thread.
+#[cfg(feature = "anyhow")]
+pub fn write_if_missing<T>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut Writer) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    WriteOptions::new().write_if_missing(path, write)
+}
+
+/// Writes a file unless the same bytes are there already, so that nothing that depends on it is
+/// built again: what generators do.
+///
+/// ```
+/// use std::io::Write;
+/// use write_atomically::{Change, write_if_changed};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("version.rs");
+/// # let generate = || {
+/// write_if_changed(&path, |w| {
+///     writeln!(w, "pub const VERSION: &str = {:?};", "1.2.3")?;
+///     Ok(())
+/// })
+/// # };
+/// # assert_eq!(generate()?, Change::Written(()));
+/// # assert_eq!(generate()?, Change::Unchanged(()));
+/// # anyhow::Ok(())
+/// ```
+///
+/// The closure runs either way, and its output is staged. If a regular file with the same length
+/// and the same bytes is at `path` then, the output is thrown away, and the file is not touched: it
+/// stays the same file, with its times, mode, owner and attributes. Only the bytes count; what
+/// [`WriteOptions`] say about the mode applies to what is written. A file that can't be read counts
+/// as another. Both are read piece by piece, in constant memory.
+///
+/// `Ok` is as durable for [`Change::Unchanged`] as for [`Change::Written`]: whoever wrote the file
+/// may not have synced it, so it is synced now (see [`Durability`]).
+///
+/// # Errors
+///
+/// The closure's own, as it is; else an [`Error`]. In both cases the destination is as it was,
+/// unless [`Error::replaced`] says otherwise.
+#[cfg(feature = "anyhow")]
+pub fn write_if_changed<T>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut Writer) -> anyhow::Result<T>,
+) -> anyhow::Result<Change<T>> {
+    WriteOptions::new().write_if_changed(path, write)
+}
+
+/// Reads a file, and writes what becomes of it, while others who update it wait: no update is lost.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use write_atomically::update_atomically;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("counter");
+/// # let mut counts = vec![];
+/// # for _ in 0..2 {
+/// let count = update_atomically(&path, |old, new| {
+///     let mut text = String::new();
+///     if let Some(old) = old {
+///         old.read_to_string(&mut text)?;
+///     }
+///     let count = text.parse().unwrap_or(0) + 1;
+///     write!(new, "{count}")?;
+///     Ok(count)
+/// })?;
+/// # counts.push(count);
+/// # }
+/// # assert_eq!(counts, [1, 2]);
+/// # anyhow::Ok(())
+/// ```
+///
+/// The closure gets the old content, or `None` where there is no file, and writes the whole new
+/// content, which replaces the old one as with [`write_atomically`]. Threads and processes that
+/// update the same file, by whatever name or link, run one after the other, each on what the one
+/// before has published; the file's creation included. One that fails, panics or is killed changes
+/// nothing, and lets the next one go on.
+///
+/// # How the others wait
+///
+/// The file itself is locked (`flock` on Unix) from before it is read until its successor is
+/// durable; so everyone who can open it can make others wait. Where there is no file,
+/// an empty one named after it is locked instead, as for [`write_if_missing`], and creating excludes
+/// that function, too. A child process that the closure has forked, and that lives on without calling
+/// `exec`, keeps others waiting after its parent was killed.
+///
+/// Locks don't bind those who don't ask for them. If somebody else replaces or removes the file
+/// while the closure runs, publishing would lose that change, and is an error instead; what
+/// somebody writes into it in place is lost.
+///
+/// # Errors
+///
+/// The closure's own, as it is; else an [`Error`]. In both cases the destination is as it was,
+/// unless [`Error::replaced`] says otherwise. On top of what [`write_atomically`] refuses:
+///
+/// - what is there is no regular file, or can't be read: an error before the closure runs;
+/// - there are no locks for the file that is there (some network filesystems): of kind
+///   [`Unsupported`](io::ErrorKind::Unsupported), before the closure runs;
+/// - somebody else has replaced or removed the file meanwhile: of kind
+///   [`ResourceBusy`](io::ErrorKind::ResourceBusy); or created it: of kind
+///   [`AlreadyExists`](io::ErrorKind::AlreadyExists);
+/// - the same path inside the closure, on the same thread, here or in [`write_if_missing`]: of kind
+///   [`Deadlock`](io::ErrorKind::Deadlock), at once. On another thread the call waits, for ever if
+///   the closure waits for that thread.
+#[cfg(feature = "anyhow")]
+pub fn update_atomically<T>(
+    path: impl AsRef<Path>,
+    update: impl FnOnce(Option<&mut Reader>, &mut Writer) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    WriteOptions::new().update(path, update)
 }

@@ -3,7 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::if_changed::{self, Change};
+use crate::if_missing;
+use crate::reader::Reader;
 use crate::staged;
+use crate::update;
 use crate::writer::Writer;
 
 /// What survives a power cut once a call has returned `Ok`. The words are GLib's
@@ -301,5 +305,97 @@ impl WriteOptions {
         write: impl FnOnce(&mut Writer) -> Result<T, E>,
     ) -> Result<T, E> {
         staged::create(path.as_ref(), self, write)
+    }
+
+    /// Writes a file if nothing is at `path`; `None` if something is.
+    ///
+    /// The typed form of [`write_if_missing`](crate::write_if_missing), which says more.
+    ///
+    /// ```
+    /// use std::io::{self, Write};
+    /// use write_atomically::WriteOptions;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cache/key.bin");
+    /// let cached = WriteOptions::new().create_parents(true);
+    /// assert_eq!(cached.write_if_missing(&path, |w| w.write_all(b"1").map(|()| 1))?, Some(1));
+    /// assert_eq!(cached.write_if_missing(&path, |w| w.write_all(b"2").map(|()| 2))?, None);
+    /// assert_eq!(std::fs::read(&path)?, b"1");
+    /// # io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and of kind [`Deadlock`](io::ErrorKind::Deadlock) inside a closure
+    /// for the same path.
+    pub fn write_if_missing<T, E: From<io::Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        write: impl FnOnce(&mut Writer) -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        if_missing::write_if_missing(path.as_ref(), self, write)
+    }
+
+    /// Writes a file unless the same bytes are there already.
+    ///
+    /// The typed form of [`write_if_changed`](crate::write_if_changed), which says more.
+    ///
+    /// ```
+    /// use std::io::{self, Write};
+    /// use write_atomically::{Change, WriteOptions};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("generated.rs");
+    /// let options = WriteOptions::new();
+    /// assert_eq!(options.write_if_changed(&path, |w| writeln!(w, "// 1"))?, Change::Written(()));
+    /// assert_eq!(options.write_if_changed(&path, |w| writeln!(w, "// 1"))?, Change::Unchanged(()));
+    /// # io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn write_if_changed<T, E: From<io::Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        write: impl FnOnce(&mut Writer) -> Result<T, E>,
+    ) -> Result<Change<T>, E> {
+        if_changed::write_if_changed(path.as_ref(), self, write)
+    }
+
+    /// Reads a file, and writes what becomes of it, while others who update it wait.
+    ///
+    /// The typed form of [`update_atomically`](crate::update_atomically), which says more.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use write_atomically::WriteOptions;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("log");
+    /// let append = |line: &str| {
+    ///     WriteOptions::new().update(&path, |old, new| {
+    ///         if let Some(old) = old {
+    ///             io::copy(old, new)?;
+    ///         }
+    ///         writeln!(new, "{line}")
+    ///     })
+    /// };
+    /// append("started")?;
+    /// append("stopped")?;
+    /// assert_eq!(std::fs::read_to_string(&path)?, "started\nstopped\n");
+    /// # io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write); those that [`update_atomically`](crate::update_atomically) lists
+    /// come on top.
+    pub fn update<T, E: From<io::Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        update: impl FnOnce(Option<&mut Reader>, &mut Writer) -> Result<T, E>,
+    ) -> Result<T, E> {
+        update::update(path.as_ref(), self, update)
     }
 }

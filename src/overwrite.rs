@@ -14,7 +14,7 @@ use crate::writer::Writer;
 
 /// A destination that is open, to be written into once the closure has returned `Ok`.
 pub(crate) struct Overwrite {
-    target: Target,
+    pub(crate) target: Target,
     file: File,
     /// What the new content leaves of the old is cut off.
     truncate: bool,
@@ -40,18 +40,24 @@ impl Overwrite {
     }
 
     pub(crate) fn write<T, E: From<io::Error>>(
-        mut self,
+        self,
         options: &WriteOptions,
         write: impl FnOnce(&mut Writer) -> Result<T, E>,
     ) -> Result<T, E> {
+        let (filled, value) = self.fill(options, write)?;
+        filled.copy(options).map_err(io::Error::from)?;
+        Ok(value)
+    }
+
+    pub(crate) fn fill<T, E: From<io::Error>>(
+        self,
+        options: &WriteOptions,
+        write: impl FnOnce(&mut Writer) -> Result<T, E>,
+    ) -> Result<(Filled, T), E> {
         let (writer, keep) = self.stage(options).map_err(io::Error::from)?;
         let (writer, value) = staged::run(writer, write, keep)?;
         let staged = writer.finish()?;
-        self.copy(staged).map_err(|error| self.failed(Step::Overwrite, error))?;
-        if options.durability != Durability::Relaxed {
-            self.sync().map_err(|error| self.failed(Step::Sync, error))?;
-        }
-        Ok(value)
+        Ok((Filled { overwrite: self, staged }, value))
     }
 
     /// There may be no directory to stage in, or none that the caller may write.
@@ -62,9 +68,9 @@ impl Overwrite {
         Ok((Writer::new(file, path, options.buffer_capacity, false), keep))
     }
 
-    fn copy(&mut self, mut staged: File) -> io::Result<()> {
+    fn copy(&mut self, staged: &mut File) -> io::Result<()> {
         staged.rewind()?;
-        let length = io::copy(&mut staged, &mut self.file)?;
+        let length = io::copy(staged, &mut self.file)?;
         match self.truncate {
             true => self.file.set_len(length),
             false => Ok(()),
@@ -79,7 +85,24 @@ impl Overwrite {
         }
     }
 
-    fn failed(&self, step: Step, error: io::Error) -> io::Error {
-        Error::new(step, &self.target.path, error).while_overwriting().into()
+    fn failed(&self, step: Step, error: io::Error) -> Error {
+        Error::new(step, &self.target.path, error).while_overwriting()
+    }
+}
+
+/// The whole content, and the destination that it is to be copied into.
+pub(crate) struct Filled {
+    pub(crate) overwrite: Overwrite,
+    pub(crate) staged: File,
+}
+
+impl Filled {
+    pub(crate) fn copy(self, options: &WriteOptions) -> Result<(), Error> {
+        let Filled { mut overwrite, mut staged } = self;
+        overwrite.copy(&mut staged).map_err(|error| overwrite.failed(Step::Overwrite, error))?;
+        if options.durability != Durability::Relaxed {
+            overwrite.sync().map_err(|error| overwrite.failed(Step::Sync, error))?;
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::keep::Keep;
 use crate::metadata;
 use crate::options::{Durability, WriteOptions};
 use crate::overwrite::Overwrite;
-use crate::platform::{self, Code, Kind, Stat};
+use crate::platform::{self, Code, FileId, Kind, Stat};
 use crate::staging::{self, StagingEntry};
 use crate::target::Target;
 use crate::writer::Writer;
@@ -64,7 +64,10 @@ pub(crate) enum Destination {
 impl Destination {
     /// Finds out, before the closure does any work, what could be known to fail after it.
     pub(crate) fn find(path: &Path, options: &WriteOptions) -> Result<Destination, Error> {
-        let target = Target::resolve(path, options)?;
+        Destination::of(Target::resolve(path, options)?, options)
+    }
+
+    pub(crate) fn of(target: Target, options: &WriteOptions) -> Result<Destination, Error> {
         let Some(found) = &target.found else { return Ok(Destination::Replaceable(target)) };
         match found.kind {
             _ if target.is_magic_link => return Overwrite::open(target).map(Destination::InPlace),
@@ -79,7 +82,7 @@ impl Destination {
         let user = platform::user();
         if found.kind == Kind::File && !is_writable_by_owner(found, user) {
             platform::check_writable(&target.directory, &target.name)
-                .map_err(Error::at(Step::Resolve, path))?;
+                .map_err(Error::at(Step::Resolve, &target.path))?;
         }
         match obstacle(&target, found, user)? {
             None => Ok(Destination::Replaceable(target)),
@@ -128,6 +131,8 @@ fn obstacle(target: &Target, found: &Stat, user: u32) -> Result<Option<Error>, E
 pub(crate) enum Clobber {
     Yes,
     No,
+    /// Nothing but this file, whose content the new one takes into account.
+    Only(FileId),
 }
 
 /// A staging file, ready to be filled.
@@ -221,7 +226,7 @@ impl Written<'_> {
         let path = self.target.path.clone();
         let at = |step| Error::at(step, &path);
         let parents = self.target.make_parents().map_err(at(Step::Publish))?;
-        let mut now = self.look().map_err(at(Step::Publish))?;
+        let mut now = self.look(clobber).map_err(|error| not_published(&path, error, clobber))?;
         loop {
             self.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
@@ -233,7 +238,7 @@ impl Written<'_> {
             } else if self.entry.is_none() && platform::needs_a_name(&error) {
                 self.stage_by_name().map_err(at(Step::Stage))?;
             } else {
-                return Err(Error::new(Step::Publish, path, error));
+                return Err(not_published(&path, error, clobber));
             }
         }
         parents.keep();
@@ -242,11 +247,16 @@ impl Written<'_> {
 
     /// What is at the destination now. Where there was nothing and the staging file is unnamed, the
     /// publish finds that out by itself.
-    fn look(&self) -> io::Result<Option<Stat>> {
+    fn look(&self, clobber: Clobber) -> io::Result<Option<Stat>> {
         if self.target.found.is_none() && self.entry.is_none() {
             return Ok(None);
         }
         let now = self.target.stat()?;
+        match (clobber, &now) {
+            (Clobber::No, Some(_)) => return Err(platform::error(Code::AlreadyExists)),
+            (Clobber::Only(file), now) => check_is(file, now.as_ref())?,
+            _ => {}
+        }
         self.check_replaceable(now.as_ref())?;
         Ok(now)
     }
@@ -301,6 +311,14 @@ impl Written<'_> {
         };
         let renamed = match clobber {
             Clobber::Yes => platform::rename(directory, &entry.name, name),
+            // Again, because syncing took its time. Those who ask for the lock wait for us; for the
+            // others, the two calls leave the smallest gap there is: no system call compares and
+            // renames.
+            Clobber::Only(file) => self
+                .target
+                .stat()
+                .and_then(|now| check_is(file, now.as_ref()))
+                .and_then(|()| platform::rename(directory, &entry.name, name)),
             Clobber::No => platform::rename_new(directory, &entry.name, name),
         };
         if renamed.is_err() {
@@ -330,5 +348,24 @@ impl Written<'_> {
             platform::sync_child_directory(directory, name, &self.file)?;
         }
         platform::sync_directory(directory, &self.file)
+    }
+}
+
+fn check_is(file: FileId, now: Option<&Stat>) -> io::Result<()> {
+    match now.is_some_and(|now| now.id() == file) {
+        true => Ok(()),
+        false => Err(platform::error(Code::Busy)),
+    }
+}
+
+fn not_published(path: &Path, error: io::Error, clobber: Clobber) -> Error {
+    let is_busy = error.kind() == io::ErrorKind::ResourceBusy;
+    let error = Error::new(Step::Publish, path, error);
+    match clobber {
+        Clobber::Only(_) if is_busy => error.hint(
+            "somebody who does not ask for its lock has replaced or removed it since it was read; \
+             publishing would lose that change",
+        ),
+        _ => error,
     }
 }

@@ -76,6 +76,11 @@ pub(crate) fn sweep(target: &Target) {
     let _ = claim.clear_dead(&claim.name(0));
 }
 
+/// Removes the entry of that name, if nobody alive holds it.
+pub(crate) fn remove_dead(target: &Target, name: &Path) {
+    let _ = Claim { target }.clear_dead(name);
+}
+
 /// How long to wait for the one who holds a name.
 struct Patience {
     tries: u32,
@@ -201,11 +206,19 @@ fn leads_to(directory: &Directory, name: &Path, file: &File) -> io::Result<bool>
 }
 
 /// `.report.csv.write-atomically`, for `report.csv`.
+fn staging_name(file_name: &Path, nth: u32) -> PathBuf {
+    match nth {
+        0 => derived_name(file_name, ".write-atomically"),
+        _ => derived_name(file_name, &format!(".write-atomically-{nth}")),
+    }
+}
+
+/// A hidden name that is derived from the destination's.
 ///
 /// Long names are cut and told apart by a hash, so that the result fits where 143 bytes are the
 /// limit (eCryptfs; 255 is the usual one), and is cut between two UTF-8 characters, for the
 /// filesystems that insist on them.
-fn staging_name(file_name: &Path, nth: u32) -> PathBuf {
+pub(crate) fn derived_name(file_name: &Path, suffix: &str) -> PathBuf {
     const LONGEST: usize = 80;
     let bytes = platform::name_bytes(file_name.as_os_str());
     let mut name = vec![b'.'];
@@ -218,17 +231,14 @@ fn staging_name(file_name: &Path, nth: u32) -> PathBuf {
             end -= 1;
         }
         name.extend_from_slice(&bytes[..end]);
-        name.extend_from_slice(format!("-{:016x}", fnv1a(bytes)).as_bytes());
+        name.extend_from_slice(format!("-{:016x}", hash(bytes)).as_bytes());
     }
-    name.extend_from_slice(b".write-atomically");
-    if nth > 0 {
-        name.extend_from_slice(format!("-{nth}").as_bytes());
-    }
+    name.extend_from_slice(suffix.as_bytes());
     platform::name_from_bytes(name)
 }
 
 /// Fowler, Noll and Vo's hash: the same in every process and version, as `std`'s is not.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

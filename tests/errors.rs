@@ -1,5 +1,7 @@
 //! Promises 5 and 6: the closure's error comes back untouched; the library's say what, where and why.
 
+#![cfg(all(unix, feature = "anyhow"))]
+
 mod support;
 
 use std::error::Error as StdError;

@@ -1,5 +1,5 @@
 //! Promise 7: the destination keeps its identity, and access is never widened.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
@@ -186,7 +186,7 @@ fn a_user_over_somebody_elses_file_widens_nothing(#[case] old: u32, #[case] expe
     let path = directory.file("file", "old");
     set_mode(&path, old);
     chown(&path, Some(1234), Some(2345)).unwrap();
-    assert_eq!(Child::new("write", &path).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
     let stat = fs::metadata(&path).unwrap();
     assert_eq!((stat.uid(), stat.gid()), (NOBODY, NOBODY));
     assert_eq!(format!("{:o}", stat.mode() & 0o7777), format!("{expected:o}"));
@@ -204,7 +204,7 @@ fn a_user_keeps_a_group_of_their_own() {
     let path = directory.file("file", "old");
     set_mode(&path, 0o664);
     chown(&path, Some(1234), Some(NOBODY)).unwrap();
-    assert_eq!(Child::new("write", &path).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
     let stat = fs::metadata(&path).unwrap();
     assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (NOBODY, NOBODY, 0o664));
 }
@@ -291,7 +291,7 @@ fn a_user_over_somebody_elses_file_keeps_the_acl() {
     chown(&path, Some(1234), Some(2345)).unwrap();
     let set = format!("u::rw,u:{NOBODY}:rw,u:77:r,g::rw,m::rw,o::-");
     run(Command::new("setfacl").args(["--set", &set]).arg(&path));
-    assert_eq!(Child::new("write", &path).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
     let acl = acl(&path);
     for line in ["user::rw-", "user:65534:rw-", "user:77:r--", "group::---", "other::---"] {
         assert!(acl.lines().any(|l| l.trim() == line), "{line} is not in\n{acl}");
@@ -367,6 +367,20 @@ fn what_is_kept_of_a_failure_is_no_more_open_than_the_destination(
     assert_eq!(format!("{:o}", mode(&partial)), format!("{expected:o}"));
     assert_eq!(path.exists(), old.is_some());
     assert!(other.listing().len() <= 1 && directory.listing().len() <= 2);
+}
+
+#[rstest]
+fn what_is_kept_of_a_failure_is_no_more_open_than_the_mode_that_was_asked_for() {
+    let directory = Directory::new();
+    let partial = directory.join("partial");
+    let options = WriteOptions::new().mode(0o640).keep_failed(&partial);
+    let failed: io::Result<()> = options.write(directory.join("file"), |w| {
+        w.write_all(b"new")?;
+        Err(io::Error::other("no"))
+    });
+    assert!(failed.is_err());
+    assert_eq!(mode(&partial) & 0o027, 0, "{:o}", mode(&partial));
+    assert_eq!(directory.listing(), ["partial"]);
 }
 
 #[rstest]

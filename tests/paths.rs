@@ -1,6 +1,6 @@
 //! Promises 4, 7 and 10: which paths there are, what is followed, what is refused before the closure
 //! runs, and what is written into instead of being replaced.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
@@ -251,7 +251,7 @@ fn a_user_without_rights_is_refused_before_the_closure_runs(
             .unwrap();
     }
     let path = directory.join(name);
-    let answer = Child::new("refused", &path).as_nobody().answer();
+    let answer = Child::new("refused", &path).by_nobody().answer();
     // The kind is the one that `fs::write` gives.
     assert_eq!(answer, format!("{step:?} PermissionDenied PermissionDenied"));
     assert_eq!(support::read(&directory.join("writable/mine")), "old");
@@ -273,7 +273,7 @@ fn a_directory_that_can_not_be_read_can_be_written(#[values(true, false)] existi
         support::set_mode(&drop_box.join("file"), 0o666);
     }
     support::set_mode(&drop_box, 0o733);
-    assert_eq!(Child::new("write", &drop_box.join("file")).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("write", &drop_box.join("file")).by_nobody().answer(), "Ok(())");
     support::set_mode(&drop_box, 0o755);
     assert_eq!(support::listing(&drop_box), ["file"]);
     assert_eq!(support::read(&drop_box.join("file")), "new");
@@ -462,11 +462,11 @@ fn somebody_elses_file_in_a_sticky_directory_is_refused_before_the_closure_runs(
     support::set_mode(directory.path(), 0o1777);
     let file = directory.file("file", "old");
     support::set_mode(&file, 0o666);
-    let answer = Child::new("refused", &file).as_nobody().answer();
+    let answer = Child::new("refused", &file).by_nobody().answer();
     // `fs::write` could; so can we, where that may be done in place.
     assert_eq!(answer, "Resolve PermissionDenied wrote");
     support::run(Command::new("truncate").arg("-s0").arg(&file));
-    assert_eq!(Child::new("overwrite", &file).as_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new("overwrite", &file).by_nobody().answer(), "Ok(())");
     assert_eq!(support::read(&file), "new");
 }
 

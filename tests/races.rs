@@ -1,5 +1,5 @@
 //! Promise 8: writers may race. Readers always see one whole version.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Promise 3 by counting: which system calls a write makes, and in which order. The numbers depend on
 //! no machine's speed.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
 mod support;
 
@@ -25,8 +25,8 @@ fn trace(role: &str, path: &Path) -> Vec<String> {
     }
     support::run(&mut strace);
     let log = fs::read_to_string(log).unwrap();
-    let marks = log.lines().filter(|line| line.contains("/mark\""));
-    let thread = marks.last().expect("marks").split(' ').next().unwrap().to_owned();
+    let mark = log.lines().find(|line| line.contains("/mark\"")).expect("a mark");
+    let thread = mark.split(' ').next().unwrap().to_owned();
     let calls = log.lines().filter_map(|line| line.strip_prefix(&thread)).map(str::trim_start);
     let calls = calls.skip_while(|call| !call.contains("/mark\"")).skip(1);
     calls

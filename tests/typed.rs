@@ -1,6 +1,8 @@
 //! Closures need no type annotation at the root, any error type that takes an `io::Error` works with
 //! `WriteOptions`, and what writes to a `Write` writes to a `Writer`.
 
+#![cfg(all(unix, feature = "anyhow"))]
+
 mod support;
 
 use std::collections::BTreeMap;

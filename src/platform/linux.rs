@@ -6,18 +6,18 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    self, Advice, AtFlags, MemfdFlags, OFlags, RenameFlags, Statx, StatxAttributes, StatxFlags,
-    XattrFlags,
+    self, Advice, AtFlags, MemfdFlags, Mode, OFlags, RenameFlags, Statx, StatxAttributes,
+    StatxFlags, XattrFlags,
 };
 use rustix::io::Errno;
 
 pub(crate) use super::unix::{
-    Directory, check_writable, error, has_nul, make_directory, means_directory, name_bytes,
-    name_from_bytes, open_directory, open_to_append, open_to_lock, open_to_overwrite, read_link,
-    remove, remove_directory, rename, set_mode, set_owner, stage_named, stat_directory, stat_file,
-    sync_child_directory, try_lock, user,
+    Directory, check_writable, error, has_nul, lock, make_directory, means_directory, name_bytes,
+    name_from_bytes, open_directory, open_to_append, open_to_lock, open_to_overwrite,
+    open_to_update, read_link, remove, remove_directory, rename, set_mode, set_owner, stage_named,
+    stat_directory, stat_file, sync_child_directory, try_lock, unlock, user,
 };
-use super::unix::{kind, mode_bits, retry};
+use super::unix::{kind, mode_bits, openat, retry};
 use super::{Stat, unix};
 
 /// `statx` instead of `stat`, for the attributes that say up front what can't be renamed over:
@@ -60,7 +60,7 @@ pub(crate) fn has_magic_links(directory: &Directory) -> io::Result<bool> {
 /// A file without a name in this directory's filesystem; `None` where there is no such thing.
 pub(crate) fn stage_unnamed(directory: &Directory, mode: u32) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match fs::openat(directory, ".", flags, mode_bits(mode)) {
+    match openat(directory, ".", flags, mode_bits(mode)) {
         Ok(fd) => Ok(Some(File::from(fd))),
         // open(2), BUGS and ERRORS: EOPNOTSUPP where the filesystem can't do it; EISDIR, ENOENT or
         // EINVAL from kernels before 3.11 and from filesystems that pass the flag on.
@@ -223,4 +223,13 @@ pub(crate) fn sync_directory(directory: &Directory, file: &File) -> io::Result<(
 /// For a directory that can't be opened, or can't be synced by itself.
 pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
     Ok(retry(|| fs::syncfs(file))?)
+}
+
+/// open(2), `O_NOATIME`: for the file's owner. Comparing changes nothing, then, not even that.
+pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => unix::open_to_compare(directory, name),
+        opened => Ok(File::from(opened?)),
+    }
 }

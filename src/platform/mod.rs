@@ -39,7 +39,18 @@ pub(crate) struct Stat {
     pub(crate) immutable: bool,
 }
 
+/// Which file it is, by whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    dev: u64,
+    ino: u64,
+}
+
 impl Stat {
+    pub(crate) fn id(&self) -> FileId {
+        FileId { dev: self.dev, ino: self.ino }
+    }
+
     pub(crate) fn is_same_file(&self, other: &Stat) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }

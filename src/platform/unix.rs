@@ -50,10 +50,10 @@ pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Resul
     let base = base.map_or(fs::CWD, AsFd::as_fd);
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match fs::openat(base, path, flags | OFlags::RDONLY, Mode::empty()) {
+    match openat(base, path, flags | OFlags::RDONLY, Mode::empty()) {
         Ok(fd) => Ok(Directory { fd, can_sync: true }),
         Err(Errno::ACCESS) => {
-            let fd = fs::openat(base, path, flags | REFERENCE, Mode::empty())?;
+            let fd = openat(base, path, flags | REFERENCE, Mode::empty())?;
             Ok(Directory { fd, can_sync: false })
         }
         Err(error) => Err(error.into()),
@@ -151,7 +151,7 @@ pub(crate) fn stage_unnamed(_directory: &Directory, _mode: u32) -> io::Result<Op
 
 pub(crate) fn stage_named(directory: &Directory, name: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(fs::openat(directory, name, flags, mode_bits(mode))?))
+    Ok(File::from(openat(directory, name, flags, mode_bits(mode))?))
 }
 
 /// A file to stage in that belongs to no directory, for destinations that have none.
@@ -170,9 +170,9 @@ pub(crate) fn stage_elsewhere() -> io::Result<File> {
 /// Opens what is there, to look at it or to lock it; never waits, never follows a link.
 pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match fs::openat(directory, name, flags | OFlags::RDONLY, Mode::empty()) {
+    match openat(directory, name, flags | OFlags::RDONLY, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            Ok(File::from(fs::openat(directory, name, flags | OFlags::WRONLY, Mode::empty())?))
+            Ok(File::from(openat(directory, name, flags | OFlags::WRONLY, Mode::empty())?))
         }
         opened => Ok(File::from(opened?)),
     }
@@ -181,7 +181,7 @@ pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<Fil
 /// Opens a destination that is written into instead of being replaced; a FIFO waits for a reader.
 pub(crate) fn open_to_overwrite(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(fs::openat(directory, name, flags, Mode::empty())?))
+    Ok(File::from(openat(directory, name, flags, Mode::empty())?))
 }
 
 /// Opens what a link of the `/proc/self/fd` kind leads to, to add to what the file may hold.
@@ -203,7 +203,7 @@ pub(crate) fn open_to_append(directory: &Directory, name: &Path) -> io::Result<F
         }
     }
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(fs::openat(directory, name, flags, Mode::empty())?))
+    Ok(File::from(openat(directory, name, flags, Mode::empty())?))
 }
 
 /// Gives an unnamed file a name; `AlreadyExists` if the name is taken.
@@ -337,6 +337,16 @@ pub(super) fn mode_bits(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode as _)
 }
 
+/// open(2): opening may be interrupted on filesystems that wait for somebody, and at a FIFO.
+pub(super) fn openat(
+    directory: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    retry(|| fs::openat(&directory, path.as_ref(), flags, mode))
+}
+
 pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -358,4 +368,38 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::Busy => Errno::BUSY,
         Code::Deadlock => Errno::DEADLK,
     })
+}
+
+/// Waits for the lock of an open file.
+///
+/// NFS makes a byte-range lock of it, for which the file must be open for writing (flock(2)).
+pub(crate) fn lock(file: &File) -> Lock {
+    match retry(|| fs::flock(file, FlockOperation::LockExclusive)) {
+        Ok(()) => Lock::Held,
+        Err(_) => Lock::Unsupported,
+    }
+}
+
+pub(crate) fn unlock(file: &File) {
+    let _ = retry(|| fs::flock(file, FlockOperation::Unlock));
+}
+
+/// Opens what is there to lock it and to read it; never waits, never follows a link. For writing,
+/// too, if that is allowed: some filesystems lock only such files.
+pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match fs::openat(directory, name, flags | OFlags::RDWR, Mode::empty()) {
+        Ok(fd) => Ok(File::from(fd)),
+        // open(2): ETXTBSY for a program that is being executed.
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+            super::open_to_compare(directory, name)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens what is there to read it; never waits, never follows a link.
+pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(fs::openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
 }

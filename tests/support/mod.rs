@@ -116,14 +116,14 @@ impl Child {
     }
 
     /// As a user without rights, if we have any.
-    pub fn as_nobody(mut self) -> Child {
+    pub fn by_nobody(mut self) -> Child {
         if is_root() {
             self.command.uid(NOBODY).gid(NOBODY);
         }
         self
     }
 
-    pub fn as_user(mut self, uid: u32, gid: u32) -> Child {
+    pub fn by_user(mut self, uid: u32, gid: u32) -> Child {
         self.command.uid(uid).gid(gid);
         self
     }
