@@ -1,14 +1,18 @@
 //! What is put through the proof. One more operation is one more entry in `OPERATIONS`.
 
 use std::fs::{self, File};
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use anyhow::{Context, bail, ensure};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use write_atomically::{Durability, WriteOptions, create_atomically, write_atomically};
+use write_atomically::{
+    Change, Durability, WriteOptions, create_atomically, update_atomically, write_atomically,
+    write_if_changed, write_if_missing,
+};
 
-use crate::content::content;
+use crate::content::{content, version};
 
 pub struct Operation {
     pub name: &'static str,
@@ -93,6 +97,9 @@ const CRATE: Operation = Operation {
     run: replace,
 };
 
+const NEW_AND_LOCKED: Operation =
+    Operation { shape: Shape::NewFiles, replaces: false, locks: true, ..CRATE };
+
 /// Everywhere but on ext4 as it comes, whose `auto_da_alloc` writes a renamed file's data out:
 /// ext4(5).
 const WHERE_DATA_IS_LATE: &[&str] = &["ext4-noauto_da_alloc", "ext4-writeback", "xfs", "btrfs"];
@@ -127,6 +134,29 @@ pub const OPERATIONS: &[Operation] = &[
         run: no_links,
         ..CRATE
     },
+    Operation { name: "if missing", run: if_missing, ..NEW_AND_LOCKED },
+    Operation {
+        name: "if missing, staged by name",
+        without: &[Missing::UnnamedFiles],
+        run: if_missing,
+        ..NEW_AND_LOCKED
+    },
+    Operation { name: "if changed", run: if_changed, ..CRATE },
+    Operation {
+        name: "if changed, staged by name",
+        without: &[Missing::UnnamedFiles],
+        run: if_changed,
+        ..CRATE
+    },
+    Operation { name: "update", locks: true, run: update, ..CRATE },
+    Operation {
+        name: "update, staged by name",
+        locks: true,
+        without: &[Missing::UnnamedFiles],
+        run: update,
+        ..CRATE
+    },
+    Operation { name: "update of nothing", run: update_of_nothing, ..NEW_AND_LOCKED },
     Operation { name: "by hand", who: Who::ByHand, run: |d, v| by_hand(d, v, true, true), ..CRATE },
     Operation {
         name: "by hand, no file sync",
@@ -235,6 +265,41 @@ fn consistent(directory: &Path, version: u32) -> anyhow::Result<()> {
 fn no_links(directory: &Path, version: u32) -> anyhow::Result<()> {
     WriteOptions::new().follow_symlinks(false).write(directory.join("file"), |w| {
         Ok(write_in_parts(w, &content(version, "file"))?)
+    })
+}
+
+fn if_missing(directory: &Path, version: u32) -> anyhow::Result<()> {
+    let file = format!("file-{version}");
+    let written = write_if_missing(directory.join(&file), |w| {
+        Ok(write_in_parts(w, &content(version, &file))?)
+    })?;
+    written.context("it was not missing")
+}
+
+fn if_changed(directory: &Path, version: u32) -> anyhow::Result<()> {
+    let written = write_if_changed(directory.join("file"), |w| {
+        Ok(write_in_parts(w, &content(version, "file"))?)
+    })?;
+    match written {
+        Change::Written(()) => Ok(()),
+        _ => bail!("another version is a change"),
+    }
+}
+
+fn update(directory: &Path, version: u32) -> anyhow::Result<()> {
+    update_atomically(directory.join("file"), |old, w| {
+        let mut found = Vec::new();
+        old.context("nothing to update")?.read_to_end(&mut found)?;
+        self::version(&found, "file", version).context("the old content is not whole")?;
+        Ok(write_in_parts(w, &content(version, "file"))?)
+    })
+}
+
+fn update_of_nothing(directory: &Path, version: u32) -> anyhow::Result<()> {
+    let file = format!("file-{version}");
+    update_atomically(directory.join(&file), |old, w| {
+        ensure!(old.is_none(), "there was nothing to update");
+        Ok(write_in_parts(w, &content(version, &file))?)
     })
 }
 
