@@ -1,5 +1,6 @@
 //! What a failed closure had written, kept for a look at it.
 
+use std::fs::File;
 use std::io;
 
 use crate::error::{Error, Step};
@@ -35,8 +36,12 @@ impl Keep {
 
     /// Publishes what was written. That it could not is no reason to hide why the closure failed.
     pub(crate) fn take(self, writer: Writer) {
+        self.take_file(writer.salvage());
+    }
+
+    /// The same for what was written by path. The file may still have a name of its own.
+    pub(crate) fn take_file(self, file: File) {
         let Keep { target, options } = self;
-        let file = writer.salvage();
         let written = Written { target, options: &options, file, entry: None, is_synced: true };
         let _ = written.publish(Clobber::Yes);
     }

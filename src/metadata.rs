@@ -65,6 +65,32 @@ pub(crate) fn carry_over(
     }
 }
 
+/// The same for a directory, which also says what new entries in it get: a group, and an ACL.
+pub(crate) fn carry_over_directory(
+    target: &Target,
+    old: &Stat,
+    directory: &File,
+    mode: Option<u32>,
+) -> io::Result<()> {
+    const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+    const SET_GROUP_ID: u32 = 0o2000;
+    carry_over(target, old, directory, mode)?;
+    let new = platform::stat_file(directory)?;
+    let is_same_owner = new.uid == old.uid && new.gid == old.gid;
+    match platform::attribute(&target.directory, &target.name, DEFAULT_ACL)? {
+        // What it gives to owner and group is meant for the old ones.
+        Some(acl) if is_same_owner => {
+            allowed(platform::set_attribute(directory, DEFAULT_ACL, &acl))?;
+        }
+        _ => platform::remove_attribute(directory, DEFAULT_ACL)?,
+    }
+    // inode(7): on a directory this bit is no privilege.
+    match mode.is_none() && old.mode & SET_GROUP_ID != 0 && new.gid == old.gid {
+        true => platform::set_mode(directory, new.mode | SET_GROUP_ID),
+        false => Ok(()),
+    }
+}
+
 /// These permission bits, whatever the umask and the directory's default ACL.
 pub(crate) fn set_exact_mode(file: &File, mode: u32) -> io::Result<()> {
     platform::remove_attribute(file, ACL)?;

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::batch::{self, Batch};
+use crate::by_path;
+use crate::directory;
 use crate::if_changed::{self, Change};
 use crate::if_missing;
 use crate::reader::Reader;
@@ -397,5 +400,85 @@ impl WriteOptions {
         update: impl FnOnce(Option<&mut Reader>, &mut Writer) -> Result<T, E>,
     ) -> Result<T, E> {
         update::update(path.as_ref(), self, update)
+    }
+
+    /// Publishes the file that `write` leaves at the path it is given.
+    ///
+    /// The typed form of [`write_path_atomically`](crate::write_path_atomically), which says more.
+    ///
+    /// ```
+    /// use write_atomically::WriteOptions;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("report.csv");
+    /// WriteOptions::new().write_path(&path, |staged| std::fs::write(staged, "id,total\n"))?;
+    /// assert_eq!(std::fs::read_to_string(&path)?, "id,total\n");
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and if there is no regular file at the staging path when the
+    /// closure has returned `Ok`.
+    pub fn write_path<T, E: From<io::Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        write: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<T, E> {
+        by_path::write(path.as_ref(), self, write)
+    }
+
+    /// Publishes the directory tree that `write` builds at the path it is given.
+    ///
+    /// The typed form of [`write_dir_atomically`](crate::write_dir_atomically), which says more.
+    ///
+    /// ```
+    /// use write_atomically::WriteOptions;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("site");
+    /// WriteOptions::new().write_dir(&path, |site| std::fs::write(site.join("index.html"), "hello"))?;
+    /// assert_eq!(std::fs::read_to_string(path.join("index.html"))?, "hello");
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write_dir_atomically`](crate::write_dir_atomically); and there is nothing that
+    /// [`keep_failed`](Self::keep_failed) could mean here: it is refused.
+    pub fn write_dir<T, E: From<io::Error>>(
+        &self,
+        path: impl AsRef<Path>,
+        write: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<T, E> {
+        directory::write(path.as_ref(), self, write)
+    }
+
+    /// Publishes the files that `write` has written once it has returned `Ok`, and none before.
+    ///
+    /// The typed form of [`write_batch`](crate::write_batch), which says more.
+    ///
+    /// ```
+    /// use std::io::{self, Write};
+    /// use write_atomically::WriteOptions;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// WriteOptions::new().write_batch(|batch| {
+    ///     batch.write(directory.join("a.txt"), |w| w.write_all(b"a"))?;
+    ///     batch.write(directory.join("b.txt"), |w| w.write_all(b"b"))
+    /// })?;
+    /// assert_eq!(std::fs::read_to_string(directory.join("b.txt"))?, "b");
+    /// # io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`write_batch`](crate::write_batch).
+    pub fn write_batch<T, E: From<io::Error>>(
+        &self,
+        write: impl FnOnce(&mut Batch<E>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        batch::write(self, write)
     }
 }

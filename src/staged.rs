@@ -94,7 +94,7 @@ impl Destination {
     }
 }
 
-fn refusal(target: &Target, code: Code) -> Error {
+pub(crate) fn refusal(target: &Target, code: Code) -> Error {
     Error::new(Step::Resolve, &target.path, platform::error(code))
 }
 
@@ -146,9 +146,18 @@ pub(crate) struct Staged<'o> {
 
 impl<'o> Staged<'o> {
     pub(crate) fn new(target: Target, options: &'o WriteOptions) -> Result<Self, Error> {
+        let mode = staging_mode(&target, options);
+        Staged::with(target, options, |target| stage(target, mode))
+    }
+
+    /// The same with another way to create the staging file.
+    pub(crate) fn with(
+        target: Target,
+        options: &'o WriteOptions,
+        stage: impl FnOnce(&Target) -> io::Result<(File, Option<StagingEntry>)>,
+    ) -> Result<Self, Error> {
         let keep = Keep::open(&target, options)?;
-        let (file, entry) = stage(&target, staging_mode(&target, options))
-            .map_err(Error::at(Step::Stage, &target.path))?;
+        let (file, entry) = stage(&target).map_err(Error::at(Step::Stage, &target.path))?;
         let early_writeback = options.durability != Durability::Relaxed;
         let writer = Writer::new(file, &target.path, options.buffer_capacity, early_writeback);
         Ok(Staged { target, options, writer, entry, keep })
@@ -168,7 +177,7 @@ impl<'o> Staged<'o> {
 }
 
 /// What becomes the destination's by its mode stays private until it has that mode.
-fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
+pub(crate) fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
     let replaces_file = target.found.as_ref().is_some_and(|found| found.kind == Kind::File);
     match options.mode.is_some() || replaces_file && options.preserve_metadata {
         true => 0o600,
@@ -234,7 +243,7 @@ impl Written<'_> {
             let appeared = error.kind() == io::ErrorKind::AlreadyExists && now.is_none();
             if appeared && clobber == Clobber::Yes && self.entry.is_none() {
                 now = self.target.stat().map_err(at(Step::Publish))?;
-                self.check_replaceable(now.as_ref()).map_err(at(Step::Publish))?;
+                check_replaceable(now.as_ref(), self.options).map_err(at(Step::Publish))?;
             } else if self.entry.is_none() && platform::needs_a_name(&error) {
                 self.stage_by_name().map_err(at(Step::Stage))?;
             } else {
@@ -242,7 +251,8 @@ impl Written<'_> {
             }
         }
         parents.keep();
-        self.settle().map_err(|error| at(Step::SyncDirectory)(error).after_replacing())
+        settle(&self.target, self.options, &self.file)
+            .map_err(|error| at(Step::SyncDirectory)(error).after_replacing())
     }
 
     /// What is at the destination now. Where there was nothing and the staging file is unnamed, the
@@ -257,23 +267,11 @@ impl Written<'_> {
             (Clobber::Only(file), now) => check_is(file, now.as_ref())?,
             _ => {}
         }
-        self.check_replaceable(now.as_ref())?;
+        check_replaceable(now.as_ref(), self.options)?;
         Ok(now)
     }
 
-    /// Refuses what has come into the way while the closure ran.
-    fn check_replaceable(&self, now: Option<&Stat>) -> io::Result<()> {
-        let Some(now) = now else { return Ok(()) };
-        match now.kind {
-            _ if now.mount_root => Err(platform::error(Code::Busy)),
-            Kind::File => Ok(()),
-            Kind::Symlink if !self.options.follow_symlinks => Ok(()),
-            Kind::Directory => Err(platform::error(Code::IsADirectory)),
-            Kind::Symlink | Kind::Other => Err(platform::error(Code::AlreadyExists)),
-        }
-    }
-
-    fn take_metadata(&mut self, now: Option<&Stat>) -> io::Result<()> {
+    pub(crate) fn take_metadata(&mut self, now: Option<&Stat>) -> io::Result<()> {
         let mode = self.options.mode;
         let is_file = |stat: &&Stat| stat.kind == Kind::File && self.options.preserve_metadata;
         if let Some(old) = now.filter(is_file) {
@@ -310,15 +308,15 @@ impl Written<'_> {
             None => staging::link(&self.target, &self.file)?,
         };
         let renamed = match clobber {
-            Clobber::Yes => platform::rename(directory, &entry.name, name),
+            Clobber::Yes => platform::rename_to(&entry.directory, &entry.name, directory, name),
             // Again, because syncing took its time. Those who ask for the lock wait for us; for the
             // others, the two calls leave the smallest gap there is: no system call compares and
             // renames.
-            Clobber::Only(file) => self
-                .target
-                .stat()
-                .and_then(|now| check_is(file, now.as_ref()))
-                .and_then(|()| platform::rename(directory, &entry.name, name)),
+            Clobber::Only(file) => {
+                self.target.stat().and_then(|now| check_is(file, now.as_ref())).and_then(|()| {
+                    platform::rename_to(&entry.directory, &entry.name, directory, name)
+                })
+            }
             Clobber::No => platform::rename_new(directory, &entry.name, name),
         };
         if renamed.is_err() {
@@ -338,16 +336,17 @@ impl Written<'_> {
         (self.file, self.entry, self.is_synced) = (named, Some(entry), false);
         Ok(())
     }
+}
 
-    fn settle(&self) -> io::Result<()> {
-        if self.options.durability != Durability::Durable {
-            return Ok(());
-        }
-        let directory = &self.target.directory;
-        for name in &self.target.missing_parents {
-            platform::sync_child_directory(directory, name, &self.file)?;
-        }
-        platform::sync_directory(directory, &self.file)
+/// Refuses what has come into the way while the closure ran.
+pub(crate) fn check_replaceable(now: Option<&Stat>, options: &WriteOptions) -> io::Result<()> {
+    let Some(now) = now else { return Ok(()) };
+    match now.kind {
+        _ if now.mount_root => Err(platform::error(Code::Busy)),
+        Kind::File => Ok(()),
+        Kind::Symlink if !options.follow_symlinks => Ok(()),
+        Kind::Directory => Err(platform::error(Code::IsADirectory)),
+        Kind::Symlink | Kind::Other => Err(platform::error(Code::AlreadyExists)),
     }
 }
 
@@ -368,4 +367,15 @@ fn not_published(path: &Path, error: io::Error, clobber: Clobber) -> Error {
         ),
         _ => error,
     }
+}
+
+/// Makes the name of what has been published durable; `file` is any open file on its filesystem.
+pub(crate) fn settle(target: &Target, options: &WriteOptions, file: &File) -> io::Result<()> {
+    if options.durability != Durability::Durable {
+        return Ok(());
+    }
+    for name in &target.missing_parents {
+        platform::sync_child_directory(&target.directory, name, file)?;
+    }
+    platform::sync_directory(&target.directory, file)
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::platform::{self, Directory, Kind, Lock, Stat};
 use crate::target::Target;
+use crate::tree;
 
 /// A name that goes when it is dropped, unless it has been published.
 #[derive(Debug)]
@@ -25,8 +26,13 @@ pub(crate) struct StagingEntry {
 
 impl StagingEntry {
     /// The name is somebody else's concern now: it has been renamed to the destination's.
-    pub(crate) fn published(mut self) {
-        self.name.clear();
+    pub(crate) fn published(self) {
+        self.keep();
+    }
+
+    /// The name stays, and is the caller's to remove.
+    pub(crate) fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.name)
     }
 }
 
@@ -60,6 +66,44 @@ pub(crate) fn create(target: &Target, mode: u32) -> io::Result<(File, StagingEnt
     Ok(staged)
 }
 
+/// The mode of a staging directory. The sticky bit means nothing to a directory that only its owner can
+/// enter, and so tells ours from a user's own: in a shared directory, others could rename one of those
+/// to a staging name, and nobody but us would then remove it with all that is in it.
+const PRIVATE: u32 = 0o1700;
+
+/// Creates a directory that only the caller's user can enter, for what has to be staged by path, or
+/// in numbers. It is alive as long as the descriptor is open.
+pub(crate) fn create_directory(target: &Target) -> io::Result<(Directory, PathBuf)> {
+    let claim = Claim { target };
+    let (staged, name) = claim.try_names(Patience::NONE, |name| {
+        platform::make_directory(&target.directory, name, PRIVATE)?;
+        let directory = match platform::open_subdirectory(&target.directory, name) {
+            Ok(directory) => directory,
+            // As below.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            Err(error) => {
+                let _ = platform::remove_directory(&target.directory, name);
+                return Err(error);
+            }
+        };
+        match platform::try_lock_directory(&directory) {
+            Lock::Held if leads_to_directory(&target.directory, name, &directory)? => {}
+            Lock::Unsupported => {}
+            // Another writer took it for dead before our lock, and removes it.
+            Lock::Held | Lock::Busy => return Err(io::ErrorKind::AlreadyExists.into()),
+        }
+        Ok((directory, name.to_owned()))
+    })?;
+    claim.sweep_except(&name);
+    Ok((staged, name))
+}
+
+/// The name of a file inside a staging directory whose lock says, as the directory's own does, that
+/// the writer is alive: links to one file can stand in more directories than there are descriptors.
+pub(crate) const ALIVE: &str = "alive";
+
 /// Gives an unnamed staging file a name, for as long as it takes to rename it.
 pub(crate) fn link(target: &Target, file: &File) -> io::Result<StagingEntry> {
     // Nobody else has this file: the lock is ours, or there are no locks here.
@@ -79,6 +123,13 @@ pub(crate) fn sweep(target: &Target) {
 /// Removes the entry of that name, if nobody alive holds it.
 pub(crate) fn remove_dead(target: &Target, name: &Path) {
     let _ = Claim { target }.clear_dead(name);
+}
+
+/// The same, unless the caller itself holds that name.
+pub(crate) fn sweep_unless(target: &Target, held: &Path) {
+    if staging_name(target.file_name(), 0) != held {
+        sweep(target);
+    }
 }
 
 /// How long to wait for the one who holds a name.
@@ -172,6 +223,9 @@ impl Claim<'_> {
         if !self.may_remove(&stat) {
             return Ok(Found::Foreign);
         }
+        if stat.kind == Kind::Directory {
+            return self.clear_dead_directory(name);
+        }
         let file = match platform::open_to_lock(directory, name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -188,6 +242,32 @@ impl Claim<'_> {
         Ok(Found::Nothing)
     }
 
+    fn clear_dead_directory(&self, name: &Path) -> io::Result<Found> {
+        let parent = &self.target.directory;
+        let directory = match platform::open_subdirectory(parent, name) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(_) => return Ok(Found::Foreign),
+        };
+        match platform::try_lock_directory(&directory) {
+            Lock::Held => {}
+            Lock::Busy => return Ok(Found::Alive),
+            Lock::Unsupported => return Ok(Found::Foreign),
+        }
+        if !leads_to_directory(parent, name, &directory)? {
+            return Ok(Found::Nothing);
+        }
+        let alive = platform::open_to_lock(&directory, Path::new(ALIVE));
+        if alive.is_ok_and(|file| platform::try_lock(&file) == Lock::Busy) {
+            return Ok(Found::Alive);
+        }
+        // What a killed writer's children still fill, or nobody may remove, must not stop others.
+        match tree::remove(parent, name, &directory) {
+            Ok(()) => Ok(Found::Nothing),
+            Err(_) => Ok(Found::Foreign),
+        }
+    }
+
     /// In a directory that is shared, only one's own. Root hands its staging file to the
     /// destination's owner before it publishes, and may find it again like that.
     fn may_remove(&self, entry: &Stat) -> bool {
@@ -195,13 +275,29 @@ impl Claim<'_> {
         let user = platform::user();
         let mine = entry.uid == user;
         let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
-        entry.kind == Kind::File && (mine || handed_over)
+        let could_be_ours = match entry.kind {
+            Kind::File => true,
+            // As it was made; set-group-ID comes from the directory around it.
+            Kind::Directory => entry.mode & 0o1777 == PRIVATE && !entry.mount_root,
+            Kind::Symlink | Kind::Other => false,
+        };
+        could_be_ours && (mine || handed_over)
     }
 }
 
 fn leads_to(directory: &Directory, name: &Path, file: &File) -> io::Result<bool> {
     let opened = platform::stat_file(file)?;
     let there = platform::stat(directory, name)?;
+    Ok(there.is_some_and(|there| there.is_same_file(&opened)))
+}
+
+pub(crate) fn leads_to_directory(
+    parent: &Directory,
+    name: &Path,
+    directory: &Directory,
+) -> io::Result<bool> {
+    let opened = platform::stat_directory(directory)?;
+    let there = platform::stat(parent, name)?;
     Ok(there.is_some_and(|there| there.is_same_file(&opened)))
 }
 

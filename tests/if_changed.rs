@@ -111,10 +111,6 @@ fn child() {
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
             support::say(peak.trim().strip_suffix(" kB").unwrap());
         }
-        "sync" => {
-            let options = WriteOptions::new();
-            options.write_if_changed(&path, |w| w.write_all(b"1")).unwrap();
-        }
         role => panic!("{role}"),
     }
 }

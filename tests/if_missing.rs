@@ -166,6 +166,45 @@ fn of_many_threads_one_runs_and_a_failure_hands_over(
     assert_eq!(support::listing(&watched), ["file"]);
 }
 
+/// Those who come, wait, fail and come again meet in every order.
+#[apply(filesystems)]
+fn never_do_two_run_at_once(#[case] filesystem: &str) {
+    let (_base, watched) = watched(filesystem);
+    let running = AtomicU32::new(0);
+    let ask = || {
+        for _ in 0..200 {
+            let result = relaxed().write_if_missing(watched.join("file"), |_| {
+                let others = running.fetch_add(1, Ordering::SeqCst);
+                thread::yield_now();
+                running.fetch_sub(1, Ordering::SeqCst);
+                Err::<(), _>(io::Error::other(others.to_string()))
+            });
+            assert_eq!(result.unwrap_err().to_string(), "0");
+        }
+    };
+    thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(ask))));
+    assert!(support::listing(&watched).is_empty());
+}
+
+/// One may look before, and ask for the lock after, another has done it all.
+#[apply(filesystems)]
+fn of_those_who_come_late_none_runs(#[case] filesystem: &str) {
+    let (_base, watched) = watched(filesystem);
+    let (runs, barrier) = (AtomicU32::new(0), Barrier::new(4));
+    const ROUNDS: u32 = 300;
+    let ask = || {
+        for round in 0..ROUNDS {
+            barrier.wait();
+            let path = watched.join(format!("file-{round}"));
+            let run = |_: &mut _| io::Result::Ok(runs.fetch_add(1, Ordering::SeqCst));
+            relaxed().write_if_missing(path, run).unwrap();
+        }
+    };
+    thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(ask))));
+    assert_eq!(runs.into_inner(), ROUNDS);
+    assert_eq!(support::listing(&watched).len() as u32, ROUNDS);
+}
+
 #[apply(filesystems)]
 fn a_failure_leaves_nothing_after_the_next_call(
     #[case] filesystem: &str,

@@ -252,12 +252,17 @@ fn creating_removes_a_dead_entry_too(#[case] filesystem: &str) {
 #[apply(filesystems)]
 fn what_is_no_staging_file_is_left_alone(
     #[case] filesystem: &str,
-    #[values("directory", "link", "fifo")] obstacle: &str,
+    #[values("directory", "private directory", "link", "fifo")] obstacle: &str,
 ) {
     let directory = prepare(filesystem, Some("old"));
     let name = directory.join(".file.write-atomically");
     match obstacle {
         "directory" => std::fs::create_dir_all(name.join("full")).unwrap(),
+        // As another user of a shared directory could rename one there.
+        "private directory" => {
+            std::fs::create_dir_all(name.join("full")).unwrap();
+            support::set_mode(&name, 0o700);
+        }
         "link" => std::os::unix::fs::symlink("neighbour", &name).unwrap(),
         _ => support::run(process::Command::new("mkfifo").arg(&name)).clear(),
     }
@@ -265,6 +270,7 @@ fn what_is_no_staging_file_is_left_alone(
     assert_eq!(support::read(&directory.join("file")), "new");
     assert_eq!(support::read(&directory.join("neighbour")), "untouched");
     assert_eq!(directory.listing(), [".file.write-atomically", "file", "neighbour"]);
+    assert_eq!(name.join("full").exists(), obstacle.ends_with("directory"));
 }
 
 #[apply(filesystems)]

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rstest::rstest;
 use support::{Child, Directory};
-use write_atomically::{Durability, WriteOptions, create_atomically};
+use write_atomically::{Change, Durability, WriteOptions, create_atomically};
 
 /// The calls that a role makes between its two marks, in order.
 fn trace(role: &str, path: &Path) -> Vec<String> {
@@ -70,6 +70,37 @@ fn what_is_promised_is_synced_in_order_and_nothing_else(
         assert_eq!(descriptor("fdatasync"), descriptor("write"));
         assert_eq!(descriptor("fsync"), descriptor("statx"), "the directory");
     }
+}
+
+/// Whoever wrote it may not have synced it.
+#[rstest]
+#[case("unchanged durable", &["fdatasync", "fsync"])]
+#[case("unchanged consistent", &["fdatasync"])]
+#[case("unchanged relaxed", &[])]
+#[ignore = "needs strace: run tests/privileged"]
+fn what_has_not_changed_is_synced_all_the_same(#[case] role: &str, #[case] expected: &[&str]) {
+    let directory = Directory::new();
+    let calls = trace(role, &directory.join("file"));
+    let is_relevant =
+        |name: &&&str| ["sync", "rename", "link"].iter().any(|part| name.contains(part));
+    assert_eq!(names(&calls).iter().filter(is_relevant).copied().collect::<Vec<_>>(), expected);
+}
+
+/// The lock is there before the file is read, and stays until its successor is durable.
+#[rstest]
+#[case("update durable", &["flock", "read", "fdatasync", "renameat", "fsync", "flock"])]
+#[case("update relaxed", &["flock", "read", "renameat", "flock"])]
+#[ignore = "needs strace: run tests/privileged"]
+fn an_update_is_locked_from_reading_to_settling(#[case] role: &str, #[case] expected: &[&str]) {
+    let directory = Directory::new();
+    let calls = trace(role, &directory.join("file"));
+    let relevant = ["read", "fdatasync", "renameat", "fsync"];
+    // The staging file's lock is asked for without waiting.
+    let calls = calls.iter().filter(|call| !call.contains("LOCK_NB")).cloned().collect::<Vec<_>>();
+    let mut names = names(&calls);
+    names.retain(|name| relevant.contains(name) || *name == "flock");
+    names.dedup();
+    assert_eq!(names, expected);
 }
 
 #[rstest]
@@ -151,7 +182,7 @@ fn child() {
     write_some(&warm_up);
     write_some(&warm_up);
     fs::remove_file(&warm_up).unwrap();
-    if what == "replace" {
+    if matches!(what, "replace" | "unchanged" | "update") {
         write_some(&path);
     }
     match what {
@@ -159,6 +190,18 @@ fn child() {
             mark();
             write_some(&path);
             mark();
+        }
+        "unchanged" => {
+            mark();
+            let change = options.write_if_changed(&path, |w| w.write_all(b"some content"));
+            mark();
+            assert_eq!(change.unwrap(), Change::Unchanged(()));
+        }
+        "update" => {
+            mark();
+            let updated = options.update(&path, |old, new| std::io::copy(old.unwrap(), new));
+            mark();
+            assert_eq!(updated.unwrap(), 12);
         }
         "small" => {
             mark();

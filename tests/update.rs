@@ -164,7 +164,12 @@ fn kill_this_process() {
 }
 
 const SLOTS: u32 = 8;
-const INCREMENTS: u32 = 1000;
+
+/// How often each of them counts: on the other filesystems, the question is only whether locks work
+/// there at all.
+fn increments(filesystem: &str) -> u32 {
+    if filesystem == "here" { 1000 } else { 150 }
+}
 
 fn counter_directory(filesystem: &str, exists: bool) -> (Directory, PathBuf) {
     let base = Directory::on(filesystem);
@@ -178,16 +183,17 @@ fn counter_directory(filesystem: &str, exists: bool) -> (Directory, PathBuf) {
 
 #[apply(filesystems)]
 fn eight_processes_lose_no_update(#[case] filesystem: &str, #[values(true, false)] exists: bool) {
+    let increments = increments(filesystem);
     let (base, watched) = counter_directory(filesystem, exists);
     let child = |slot| {
-        let role = format!("count {slot} {INCREMENTS}");
+        let role = format!("count {slot} {increments}");
         Child::new(&role, base.path()).command().spawn().unwrap()
     };
     let children: Vec<_> = (0..SLOTS).map(child).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(counted(&watched.join("counter")), SLOTS * INCREMENTS);
+    assert_eq!(counted(&watched.join("counter")), SLOTS * increments);
     assert_eq!(support::listing(&watched), ["counter"]);
 }
 
@@ -196,10 +202,11 @@ fn every_tenth_holder_is_killed_and_no_acknowledged_update_is_lost(
     #[case] filesystem: &str,
     #[values(true, false)] exists: bool,
 ) {
+    let increments = increments(filesystem);
     let (base, watched) = counter_directory(filesystem, exists);
     let run_slot = |slot: u32| {
         let mut kills = 0;
-        while acknowledged(base.path(), slot) < INCREMENTS.into() {
+        while acknowledged(base.path(), slot) < increments.into() {
             let role = format!("count-and-die {slot} 9 {}", kills + slot);
             let status = Child::new(&role, base.path()).status();
             assert_eq!(status.signal(), Some(9), "{status}");
@@ -214,7 +221,7 @@ fn every_tenth_holder_is_killed_and_no_acknowledged_update_is_lost(
     });
     let sum: u64 = (0..SLOTS).map(|slot| acknowledged(base.path(), slot)).sum();
     let total = u64::from(counted(&watched.join("counter")));
-    assert!(sum >= u64::from(SLOTS * INCREMENTS));
+    assert!(sum >= u64::from(SLOTS * increments));
     assert!((sum..=sum + u64::from(kills)).contains(&total), "{sum} + {kills}: {total}");
 
     relaxed().update(watched.join("counter"), count).unwrap();
@@ -443,7 +450,7 @@ fn another_thread_waits(#[values(true, false)] exists: bool) {
                 count(old, new)
             })
             .unwrap();
-        assert_eq!(was_done.recv().unwrap(), 2);
+        assert_eq!(was_done.recv_timeout(Duration::from_secs(60)).unwrap(), 2);
     });
     assert_eq!(counted(&path), 2);
 }

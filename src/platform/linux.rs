@@ -12,10 +12,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub(crate) use super::unix::{
-    Directory, check_writable, error, has_nul, lock, make_directory, means_directory, name_bytes,
-    name_from_bytes, open_directory, open_to_append, open_to_lock, open_to_overwrite,
-    open_to_update, read_link, remove, remove_directory, rename, set_mode, set_owner, stage_named,
-    stat_directory, stat_file, sync_child_directory, try_lock, unlock, user,
+    Directory, check_writable, count_links, entries, error, has_nul, is_unsupported, lock,
+    make_directory, means_directory, name_bytes, name_from_bytes, open_directory,
+    open_subdirectory, open_to_append, open_to_lock, open_to_overwrite, open_to_update, read_link,
+    remove, remove_directory, rename_to, set_mode, set_owner, stage_named, stat_directory,
+    stat_file, sync_child_directory, try_lock, try_lock_directory, unlock, user,
 };
 use super::unix::{kind, mode_bits, openat, retry};
 use super::{Stat, unix};
@@ -228,8 +229,74 @@ pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
 /// open(2), `O_NOATIME`: for the file's owner. Comparing changes nothing, then, not even that.
 pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+    match openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => unix::open_to_compare(directory, name),
         opened => Ok(File::from(opened?)),
     }
+}
+
+/// proc(5): what `/proc/self/fd` shows. The directory may since have been moved or removed, and other
+/// names may hide it: the caller looks whether the path leads there.
+pub(crate) fn directory_path(directory: &Directory) -> io::Result<PathBuf> {
+    let path = fs::readlink(descriptor_path(&directory.as_fd()), Vec::new())?;
+    Ok(name_from_bytes(path.into_bytes()))
+}
+
+/// A directory that can't be read can't be opened for fchmod(2), and fchmodat(2) can't be kept from
+/// following links before Linux 6.6: a reference and its path in `/proc` do the same.
+pub(crate) fn take_over(directory: &Directory, name: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(directory, name, flags, Mode::empty())?;
+    Ok(fs::chmod(descriptor_path(&opened), Mode::RWXU)?)
+}
+
+/// rename(2): `RENAME_NOREPLACE` needs the filesystem's support, EINVAL without.
+pub(crate) fn rename_new_directory(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    match fs::renameat_with(directory, from, other, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => unix::rename_new_directory(directory, from, other, to),
+        done => Ok(done?),
+    }
+}
+
+pub(crate) fn exchange(
+    directory: &Directory,
+    name: &Path,
+    other: &Directory,
+    other_name: &Path,
+) -> io::Result<()> {
+    Ok(fs::renameat_with(directory, name, other, other_name, RenameFlags::EXCHANGE)?)
+}
+
+/// syncfs(2), VERSIONS: since Linux 5.8 (commit 735e4ae5ba28) it reports writeback errors of any
+/// file on the filesystem, if they came after the descriptor had been opened or nobody has seen them
+/// yet. That is the work of the system calls' generic part; listed are the filesystems that record
+/// their errors where it looks. Others, among them overlays and all kinds of network, are not known to.
+pub(crate) fn filesystem_sync_reports_losses(file: &File) -> io::Result<bool> {
+    // statfs(2); Linux, include/uapi/linux/magic.h.
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    const F2FS: u64 = 0xf2f5_2010;
+    const TMPFS: u64 = 0x0102_1994;
+    #[allow(clippy::unnecessary_cast)]
+    let magic = fs::fstatfs(file)?.f_type as u64;
+    let is_listed = matches!(magic, EXT4 | XFS | BTRFS | F2FS | TMPFS);
+    Ok(is_listed && kernel_version() >= Some((5, 8)))
+}
+
+fn kernel_version() -> Option<(u32, u32)> {
+    let uname = rustix::system::uname();
+    let mut numbers = uname.release().to_str().ok()?.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+pub(crate) fn has_immovable_directories(directory: &Directory) -> io::Result<bool> {
+    const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+    #[allow(clippy::unnecessary_cast)]
+    Ok(fs::fstatfs(directory)?.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
 }

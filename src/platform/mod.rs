@@ -76,4 +76,6 @@ pub(crate) enum Code {
     InvalidName,
     Busy,
     Deadlock,
+    NotADirectory,
+    Unsupported,
 }

@@ -363,6 +363,8 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::NotPermitted => Errno::PERM,
         Code::AlreadyExists => Errno::EXIST,
         Code::IsADirectory => Errno::ISDIR,
+        Code::NotADirectory => Errno::NOTDIR,
+        Code::Unsupported => Errno::OPNOTSUPP,
         Code::TooManyLinks => Errno::LOOP,
         Code::InvalidName => Errno::INVAL,
         Code::Busy => Errno::BUSY,
@@ -388,7 +390,7 @@ pub(crate) fn unlock(file: &File) {
 /// too, if that is allowed: some filesystems lock only such files.
 pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match fs::openat(directory, name, flags | OFlags::RDWR, Mode::empty()) {
+    match openat(directory, name, flags | OFlags::RDWR, Mode::empty()) {
         Ok(fd) => Ok(File::from(fd)),
         // open(2): ETXTBSY for a program that is being executed.
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
@@ -401,5 +403,107 @@ pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<F
 /// Opens what is there to read it; never waits, never follows a link.
 pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(fs::openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
+    Ok(File::from(openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
+}
+
+/// Opens a directory inside another; a link there is an error, wherever it leads.
+pub(crate) fn open_subdirectory(directory: &Directory, name: &Path) -> io::Result<Directory> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(Directory { fd: openat(directory, name, flags, Mode::empty())?, can_sync: true })
+}
+
+/// Asks for the lock of a directory, as [`try_lock`] does for that of a file.
+pub(crate) fn try_lock_directory(directory: &Directory) -> Lock {
+    match retry(|| fs::flock(directory, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Lock::Held,
+        Err(Errno::WOULDBLOCK) => Lock::Busy,
+        Err(_) => Lock::Unsupported,
+    }
+}
+
+/// An absolute path that leads to this directory, if the system knows one.
+pub(crate) fn directory_path(_directory: &Directory) -> io::Result<PathBuf> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// What a directory holds, `.` and `..` not counted: names, and kinds where the system says them
+/// along with the names.
+pub(crate) fn entries(
+    directory: &Directory,
+) -> io::Result<impl Iterator<Item = io::Result<(PathBuf, Option<Kind>)>> + use<>> {
+    let list = fs::Dir::read_from(directory)?;
+    Ok(list.filter_map(|entry| {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let kind = match entry.file_type() {
+            FileType::RegularFile => Some(Kind::File),
+            FileType::Directory => Some(Kind::Directory),
+            FileType::Symlink => Some(Kind::Symlink),
+            FileType::Unknown => None,
+            _ => Some(Kind::Other),
+        };
+        match entry.file_name().to_bytes() {
+            b"." | b".." => None,
+            name => Some(Ok((name_from_bytes(name.to_vec()), kind))),
+        }
+    }))
+}
+
+/// Gives the caller, who owns it, full access to a directory and nobody else any.
+pub(crate) fn take_over(directory: &Directory, name: &Path) -> io::Result<()> {
+    let mode = Mode::RWXU;
+    match open_subdirectory(directory, name) {
+        Ok(opened) => Ok(fs::fchmod(&opened, mode)?),
+        Err(_) => Ok(fs::chmodat(directory, name, mode, AtFlags::SYMLINK_NOFOLLOW)?),
+    }
+}
+
+/// How many names lead to a file.
+#[allow(clippy::unnecessary_cast)]
+pub(crate) fn count_links(file: &File) -> io::Result<u64> {
+    Ok(fs::fstat(file)?.st_nlink as u64)
+}
+
+/// Renames a directory across two directories unless the new name is taken, in which case it is
+/// `AlreadyExists`.
+pub(crate) fn rename_new_directory(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    // rename(2) itself refuses everything but an empty directory.
+    match super::stat(other, to)? {
+        Some(_) => Err(Errno::EXIST.into()),
+        None => rename_to(directory, from, other, to),
+    }
+}
+
+/// Swaps what two names lead to, in one step.
+pub(crate) fn exchange(
+    _directory: &Directory,
+    _name: &Path,
+    _other: &Directory,
+    _other_name: &Path,
+) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether an error says that the filesystem has no way to do this, as opposed to this one time.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    let unsupported = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
+    error.kind() == io::ErrorKind::Unsupported
+        || Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
+}
+
+/// Whether [`sync_filesystem`] reports that something written since the file was opened is lost.
+pub(crate) fn filesystem_sync_reports_losses(_file: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Whether a directory here may be one that can't be renamed, whoever asks.
+pub(crate) fn has_immovable_directories(_directory: &Directory) -> io::Result<bool> {
+    Ok(false)
 }

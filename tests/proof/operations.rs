@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use write_atomically::{
     Change, Durability, WriteOptions, create_atomically, update_atomically, write_atomically,
-    write_if_changed, write_if_missing,
+    write_batch, write_dir_atomically, write_if_changed, write_if_missing, write_path_atomically,
 };
 
 use crate::content::{content, version};
@@ -156,6 +156,23 @@ pub const OPERATIONS: &[Operation] = &[
         run: update,
         ..CRATE
     },
+    Operation { name: "by path", run: by_path, ..CRATE },
+    Operation { name: "directory", shape: Shape::Tree, run: tree, ..CRATE },
+    Operation {
+        name: "directory, no renameat2",
+        shape: Shape::Tree,
+        without: &[Missing::RenameFlags],
+        run: tree,
+        ..CRATE
+    },
+    Operation { name: "batch", shape: Shape::Several, run: batch, ..CRATE },
+    Operation {
+        name: "batch, staged by name",
+        shape: Shape::Several,
+        without: &[Missing::UnnamedFiles],
+        run: batch,
+        ..CRATE
+    },
     Operation { name: "update of nothing", run: update_of_nothing, ..NEW_AND_LOCKED },
     Operation { name: "by hand", who: Who::ByHand, run: |d, v| by_hand(d, v, true, true), ..CRATE },
     Operation {
@@ -292,6 +309,35 @@ fn update(directory: &Path, version: u32) -> anyhow::Result<()> {
         old.context("nothing to update")?.read_to_end(&mut found)?;
         self::version(&found, "file", version).context("the old content is not whole")?;
         Ok(write_in_parts(w, &content(version, "file"))?)
+    })
+}
+
+fn by_path(directory: &Path, version: u32) -> anyhow::Result<()> {
+    write_path_atomically(directory.join("file"), |path| {
+        Ok(fs::write(path, content(version, "file"))?)
+    })
+}
+
+fn tree(directory: &Path, version: u32) -> anyhow::Result<()> {
+    write_dir_atomically(directory.join("tree"), |staged| {
+        fs::create_dir(staged.join("below"))?;
+        for file in TREE {
+            let path = staged.join(Path::new(file).strip_prefix("tree")?);
+            fs::write(path, content(version, file))?;
+        }
+        Ok(())
+    })
+}
+
+fn batch(directory: &Path, version: u32) -> anyhow::Result<()> {
+    write_batch(|batch| {
+        for file in SEVERAL {
+            batch.write(directory.join(file), |w| {
+                write_in_parts(w, &content(version, file))?;
+                Ok(())
+            })?;
+        }
+        Ok(())
     })
 }
 

@@ -63,7 +63,8 @@ pub fn check(operation: &Operation, directory: &Path, progress: Progress) -> Ver
             return Err((wrong, format!("{file} is at version {version}")));
         }
         let mode = fs::metadata(directory.join(&file)).map_or(0, |metadata| metadata.permissions().mode());
-        if operation.who == Who::Crate && operation.replaces && mode & 0o7777 != START_MODE {
+        let keeps_mode = operation.replaces && operation.shape != Shape::Tree;
+        if operation.who == Who::Crate && keeps_mode && mode & 0o7777 != START_MODE {
             return Err((Wrong::Torn, format!("{file} has mode {mode:o}")));
         }
         seen.insert(version);

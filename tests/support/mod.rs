@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -104,7 +105,7 @@ pub struct Child {
 
 impl Child {
     pub fn new(role: &str, path: &Path) -> Child {
-        let mut command = Command::new(shared_program());
+        let mut command = Command::new(env::current_exe().unwrap());
         command
             .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
             .env("WRITE_ATOMICALLY_ROLE", role)
@@ -116,27 +117,35 @@ impl Child {
     }
 
     /// As a user without rights, if we have any.
-    pub fn by_nobody(mut self) -> Child {
-        if is_root() {
-            self.command.uid(NOBODY).gid(NOBODY);
+    pub fn by_nobody(self) -> Child {
+        match is_root() {
+            true => self.by_user(NOBODY, NOBODY),
+            false => self,
         }
-        self
     }
 
-    pub fn by_user(mut self, uid: u32, gid: u32) -> Child {
-        self.command.uid(uid).gid(gid);
-        self
+    pub fn by_user(self, uid: u32, gid: u32) -> Child {
+        let mut child = self.through(Command::new(open_program()));
+        child.command.uid(uid).gid(gid);
+        child
     }
 
     /// After these shell commands: limits, traps.
     pub fn in_shell(self, commands: &str) -> Child {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("{commands}; exec \"$@\"")).arg("sh");
-        shell.arg(self.command.get_program()).args(self.command.get_args());
+        shell.arg(self.command.get_program());
+        self.through(shell)
+    }
+
+    /// The same arguments, environment and streams for another command.
+    fn through(self, mut command: Command) -> Child {
+        command.args(self.command.get_args());
         for (key, value) in self.command.get_envs() {
-            shell.env(key, value.unwrap_or_default());
+            command.env(key, value.unwrap_or_default());
         }
-        Child { command: shell }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Child { command }
     }
 
     pub fn command(self) -> Command {
@@ -169,21 +178,12 @@ pub fn role() -> Option<(String, PathBuf)> {
     Some((role, env::var_os("WRITE_ATOMICALLY_PATH").unwrap_or_default().into()))
 }
 
-/// This program, where every user may run it.
-fn shared_program() -> &'static Path {
-    static COPY: OnceLock<(Option<TempDir>, PathBuf)> = OnceLock::new();
-    let (_, path) = COPY.get_or_init(|| {
-        let program = env::current_exe().unwrap();
-        if !is_root() {
-            return (None, program);
-        }
-        let directory = TempDir::new().unwrap();
-        set_mode(directory.path(), 0o755);
-        let copy = directory.path().join("test");
-        fs::copy(program, &copy).unwrap();
-        (Some(directory), copy)
-    });
-    path
+/// This program, for users who can't reach its path: proc(5), the links in `/proc/self/fd` lead to the
+/// file itself.
+fn open_program() -> String {
+    static PROGRAM: OnceLock<fs::File> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| fs::File::open(env::current_exe().unwrap()).unwrap());
+    format!("/proc/self/fd/{}", program.as_raw_fd())
 }
 
 /// A mount that goes with the test. Needs root, in a mount namespace of its own.
@@ -201,6 +201,14 @@ impl Mount {
     pub fn memory(at: &Path, size: u64) -> Mount {
         let size = format!("size={size}");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(at));
+        Mount { at: at.to_owned() }
+    }
+
+    /// An overlay: `upper` and `work` have to be on one filesystem.
+    pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: &Path) -> Mount {
+        let [lower, upper, work] = [lower, upper, work].map(Path::display);
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        run(Command::new("mount").args(["-t", "overlay", "-o", &options, "none"]).arg(at));
         Mount { at: at.to_owned() }
     }
 

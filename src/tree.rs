@@ -1,0 +1,269 @@
+//! Directory trees: removing them and bringing them to stable storage.
+//!
+//! Everything is done relative to descriptors, and links are never followed: what somebody puts into
+//! the tree meanwhile can't lead out of it. There are never more than a handful of descriptors,
+//! however deep the tree.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::platform::{self, Code, Directory, Kind, Stat};
+
+/// Removes a directory with all that is in it. `directory` is what the name leads to.
+pub(crate) fn remove(parent: &Directory, name: &Path, directory: &Directory) -> io::Result<()> {
+    // Somebody who still has it open may fill it again meanwhile.
+    for _ in 0..3 {
+        clear(directory)?;
+        match platform::remove_directory(parent, name) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            done => return done,
+        }
+    }
+    Err(io::ErrorKind::DirectoryNotEmpty.into())
+}
+
+/// Removes all that is in a directory.
+fn clear(directory: &Directory) -> io::Result<()> {
+    let mut removal = Removal { first_error: None };
+    walk(directory, &mut removal)?;
+    removal.first_error.map_or(Ok(()), Err)
+}
+
+/// What could not be removed does not keep the rest from going.
+struct Removal {
+    first_error: Option<io::Error>,
+}
+
+impl Removal {
+    fn note(&mut self, done: io::Result<()>) {
+        match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.first_error.get_or_insert(error);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Does something that needs access to a directory, and takes that access if it is only the
+/// directory's mode that stands in the way.
+fn insist<T>(
+    directory: &Directory,
+    name: &Path,
+    mut act: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    match act() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            match platform::take_over(directory, name) {
+                Ok(()) => act(),
+                Err(_) => Err(error),
+            }
+        }
+        done => done,
+    }
+}
+
+impl Visitor for Removal {
+    fn file(&mut self, directory: &Directory, name: &Path, _kind: Kind) -> io::Result<()> {
+        let removed = insist(directory, Path::new("."), || platform::remove(directory, name));
+        self.note(removed);
+        Ok(())
+    }
+
+    fn enter(&mut self, directory: &Directory, name: &Path) -> io::Result<Option<Directory>> {
+        match insist(directory, name, || open_to_walk(directory, name)) {
+            Ok(child) => Ok(Some(child)),
+            Err(error) => {
+                self.note(Err(error));
+                Ok(None)
+            }
+        }
+    }
+
+    fn left(&mut self, directory: &Directory, name: &Path) -> io::Result<()> {
+        let here = Path::new(".");
+        let removed = insist(directory, here, || platform::remove_directory(directory, name));
+        self.note(removed);
+        Ok(())
+    }
+}
+
+/// Brings every file and every directory of a tree to stable storage, its top included.
+pub(crate) fn sync(top: &Directory, filesystem: &File) -> io::Result<()> {
+    if !is_small(top)? && platform::filesystem_sync_reports_losses(filesystem)? {
+        return platform::sync_filesystem(filesystem);
+    }
+    let mut syncing = Syncing { filesystem, found_unreadable: false };
+    walk(top, &mut syncing)?;
+    syncing.directory(top)?;
+    match syncing.found_unreadable {
+        true => platform::sync_filesystem(filesystem),
+        false => Ok(()),
+    }
+}
+
+/// Syncing the whole filesystem is one system call and one commit of its journal, and faster from the
+/// third file on if nobody else is writing (ext4, XFS, Btrfs); but it brings everybody's data along, and
+/// for so few files it is not worth that risk.
+pub(crate) const SMALL: usize = 8;
+
+fn is_small(top: &Directory) -> io::Result<bool> {
+    for (count, entry) in platform::entries(top)?.enumerate() {
+        let (name, kind) = entry?;
+        if count >= SMALL || kind_of(top, &name, kind)? == Some(Kind::Directory) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+struct Syncing<'f> {
+    filesystem: &'f File,
+    /// What the producer made inaccessible to itself can only be synced along with everything else.
+    found_unreadable: bool,
+}
+
+impl Syncing<'_> {
+    fn directory(&self, directory: &Directory) -> io::Result<()> {
+        platform::sync_directory(directory, self.filesystem)
+    }
+
+    fn unless_unreadable<T>(&mut self, opened: io::Result<T>) -> io::Result<Option<T>> {
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.found_unreadable = true;
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
+    }
+}
+
+impl Visitor for Syncing<'_> {
+    fn file(&mut self, directory: &Directory, name: &Path, kind: Kind) -> io::Result<()> {
+        // A link, FIFO, socket or device has no content; that it exists is the directory's.
+        if kind != Kind::File {
+            return Ok(());
+        }
+        let opened = platform::open_to_lock(directory, name);
+        match self.unless_unreadable(opened)? {
+            Some(file) => file.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, directory: &Directory, name: &Path) -> io::Result<Option<Directory>> {
+        let opened = open_to_walk(directory, name);
+        self.unless_unreadable(opened)
+    }
+
+    fn leave(&mut self, directory: &Directory) -> io::Result<()> {
+        self.directory(directory)
+    }
+}
+
+/// Opens a subdirectory, unless something is mounted there: what is in that is not the tree's.
+fn open_to_walk(directory: &Directory, name: &Path) -> io::Result<Directory> {
+    let Some(there) = platform::stat(directory, name)? else {
+        return Err(platform::error(Code::NotFound));
+    };
+    if there.mount_root {
+        return Err(platform::error(Code::Busy));
+    }
+    let opened = platform::open_subdirectory(directory, name)?;
+    match platform::stat_directory(&opened)?.is_same_file(&there) {
+        true => Ok(opened),
+        false => Err(platform::error(Code::Busy)),
+    }
+}
+
+/// What to do with what is in a tree.
+trait Visitor {
+    /// Anything but a directory.
+    fn file(&mut self, directory: &Directory, name: &Path, kind: Kind) -> io::Result<()>;
+    /// Opens a subdirectory, or passes over it.
+    fn enter(&mut self, directory: &Directory, name: &Path) -> io::Result<Option<Directory>>;
+    /// All that is below it has been visited.
+    fn leave(&mut self, _directory: &Directory) -> io::Result<()> {
+        Ok(())
+    }
+    /// The same, seen from above.
+    fn left(&mut self, _directory: &Directory, _name: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One directory on the way down.
+struct Level {
+    name: PathBuf,
+    stat: Stat,
+    /// Closed while the walk is far below, and found again by `..`.
+    open: Option<Directory>,
+    to_enter: Vec<PathBuf>,
+}
+
+/// How many levels keep their descriptor.
+const OPEN_LEVELS: usize = 4;
+
+/// Visits all that is below a directory, depth first.
+fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
+    let mut above: Vec<Level> = Vec::new();
+    let top = platform::open_subdirectory(top, Path::new("."))?;
+    let mut current = list(PathBuf::new(), top, visitor)?;
+    loop {
+        let Some(open) = current.open.as_ref() else {
+            return Err(platform::error(Code::Busy));
+        };
+        if let Some(name) = current.to_enter.pop() {
+            let Some(child) = visitor.enter(open, &name)? else { continue };
+            above.push(current);
+            current = list(name, child, visitor)?;
+            if let Some(far) = above.len().checked_sub(OPEN_LEVELS) {
+                above[far].open = None;
+            }
+        } else if let Some(mut parent) = above.pop() {
+            visitor.leave(open)?;
+            if parent.open.is_none() {
+                parent.open = Some(go_up(open, &parent.stat)?);
+            }
+            if let Some(open) = &parent.open {
+                visitor.left(open, &current.name)?;
+            }
+            current = parent;
+        } else {
+            return Ok(());
+        }
+    }
+}
+
+/// Visits what is in a directory, except for the directories in it.
+fn list(name: PathBuf, directory: Directory, visitor: &mut impl Visitor) -> io::Result<Level> {
+    let mut to_enter = Vec::new();
+    for entry in platform::entries(&directory)? {
+        let (name, kind) = entry?;
+        match kind_of(&directory, &name, kind)? {
+            Some(Kind::Directory) => to_enter.push(name),
+            Some(kind) => visitor.file(&directory, &name, kind)?,
+            None => {}
+        }
+    }
+    let stat = platform::stat_directory(&directory)?;
+    Ok(Level { name, stat, open: Some(directory), to_enter })
+}
+
+fn kind_of(directory: &Directory, name: &Path, kind: Option<Kind>) -> io::Result<Option<Kind>> {
+    match kind {
+        Some(kind) => Ok(Some(kind)),
+        None => Ok(platform::stat(directory, name)?.map(|stat| stat.kind)),
+    }
+}
+
+fn go_up(directory: &Directory, parent: &Stat) -> io::Result<Directory> {
+    let opened = platform::open_subdirectory(directory, Path::new(".."))?;
+    match platform::stat_directory(&opened)?.is_same_file(parent) {
+        true => Ok(opened),
+        // Somebody has moved the one below elsewhere.
+        false => Err(platform::error(Code::Busy)),
+    }
+}

@@ -1,0 +1,108 @@
+//! What the tests of paths, directories and batches share: trees to look at, and the filesystems.
+#![allow(dead_code)] // Each test file uses a part.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rstest_reuse::template;
+
+use crate::support::{self, Child};
+
+/// `fuse` is one that knows no unnamed files.
+#[template]
+#[rstest]
+#[case::here("here")]
+#[ignore = "needs a mounted ext4: run tests/privileged"]
+#[case::ext4("ext4")]
+#[ignore = "needs a mounted xfs: run tests/privileged"]
+#[case::xfs("xfs")]
+#[ignore = "needs a mounted btrfs: run tests/privileged"]
+#[case::btrfs("btrfs")]
+#[ignore = "needs a mounted tmpfs: run tests/privileged"]
+#[case::tmpfs("tmpfs")]
+#[ignore = "needs a mounted overlayfs: run tests/privileged"]
+#[case::overlay("overlay")]
+#[ignore = "needs a mounted FUSE filesystem: run tests/privileged"]
+#[case::fuse("fuse")]
+fn filesystems(#[case] filesystem: &str) {}
+
+/// All that is below a directory: paths, and contents, link targets or kinds.
+pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    let mut to_visit = vec![directory.to_owned()];
+    while let Some(next) = to_visit.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            let what = match kind {
+                _ if kind.is_dir() => "directory".to_owned(),
+                _ if kind.is_symlink() => format!("-> {}", fs::read_link(&path).unwrap().display()),
+                _ if kind.is_file() => support::read(&path),
+                _ if kind.is_fifo() => "FIFO".to_owned(),
+                _ => "other".to_owned(),
+            };
+            if kind.is_dir() {
+                to_visit.push(path.clone());
+            }
+            all.insert(path.strip_prefix(directory).unwrap().to_owned(), what);
+        }
+    }
+    all
+}
+
+/// A tree as [`tree`] shows it.
+pub fn expected<const N: usize>(entries: [(&str, &str); N]) -> BTreeMap<PathBuf, String> {
+    entries.into_iter().map(|(path, what)| (PathBuf::from(path), what.to_owned())).collect()
+}
+
+pub fn make_fifo(path: &Path) {
+    support::run(Command::new("mkfifo").arg(path));
+}
+
+/// So deep that its path is longer than any system call takes, unless that is cut by `levels`.
+pub fn make_deep_tree(top: &Path, levels: usize) {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut level = open(top, flags, Mode::empty()).unwrap();
+    for _ in 0..levels {
+        let files = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        drop(openat(&level, "file", files, Mode::RUSR | Mode::WUSR).unwrap());
+        mkdirat(&level, "directory", Mode::RWXU).unwrap();
+        level = openat(&level, "directory", flags, Mode::empty()).unwrap();
+    }
+}
+
+/// The names of those system calls that bring something to stable storage or move it, in the order in
+/// which a child makes them, leaving out what it does before and after `mkdirat`ing and `rmdir`ing.
+pub fn calls_that_matter(role: &str, path: &Path) -> Vec<String> {
+    let child = Child::new(role, path).command();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs,renameat,renameat2,linkat", "-o"])
+        .arg(log.path())
+        .arg(child.get_program())
+        .args(child.get_args());
+    for (name, value) in child.get_envs() {
+        strace.env(name, value.unwrap_or_default());
+    }
+    support::run(&mut strace);
+    let log = support::read(log.path());
+    let name =
+        |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
+    log.lines().filter(|line| !line.contains("+++")).filter_map(name).collect()
+}
+
+/// Lowers a limit of this process: for children.
+pub fn limit_descriptors(to: u64) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Nofile, Rlimit { current: Some(to), maximum: Some(to) }).unwrap();
+}
+
+/// Opens files until there are no descriptors left.
+pub fn use_all_descriptors() -> Vec<fs::File> {
+    std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect()
+}
