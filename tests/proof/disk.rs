@@ -24,7 +24,10 @@ use fuser::{
 /// What reached the disk, in order.
 #[derive(Debug, Clone)]
 pub enum Event {
-    Write { offset: u64, data: Vec<u8> },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
     /// Everything before it is on the medium.
     Flush,
     /// A line from the program under test.
@@ -133,7 +136,8 @@ pub struct Mounted {
 
 impl Mounted {
     pub fn new(kind: &str, options: &str, image: &Path, at: &Path) -> io::Result<Mounted> {
-        let options = if options.is_empty() { "loop".to_string() } else { format!("loop,{options}") };
+        let options =
+            if options.is_empty() { "loop".to_string() } else { format!("loop,{options}") };
         run(Command::new("mount").args(["-t", kind, "-o", &options]).arg(image).arg(at))?;
         Ok(Mounted { at: at.to_owned() })
     }
@@ -151,7 +155,9 @@ impl Mounted {
             .lines()
             .find(|line| line.split(' ').nth(4) == self.at.to_str())
             .and_then(|line| line.split(' ').find_map(|field| field.strip_prefix("/dev/loop")))
-            .ok_or_else(|| io::Error::other(format!("{} is not on a loop device", self.at.display())))?;
+            .ok_or_else(|| {
+                io::Error::other(format!("{} is not on a loop device", self.at.display()))
+            })?;
         let cache = std::fs::read_to_string(format!("/sys/block/loop{device}/queue/write_cache"))?;
         Ok(cache.trim() == "write back")
     }
@@ -211,9 +217,10 @@ struct Layer(HashMap<u64, Box<Page>>);
 impl Layer {
     fn write(&mut self, under: &Pages, offset: u64, data: &[u8]) {
         for (number, within, part) in pages_of(offset, data) {
-            let page = self.0.entry(number).or_insert_with(|| {
-                Box::new(under.page(number).copied().unwrap_or([0; PAGE]))
-            });
+            let page = self
+                .0
+                .entry(number)
+                .or_insert_with(|| Box::new(under.page(number).copied().unwrap_or([0; PAGE])));
             page[within..within + part.len()].copy_from_slice(part);
         }
     }
@@ -316,7 +323,9 @@ impl Filesystem for Served {
             _ => name.strip_prefix("cut-").and_then(|n| n.parse().ok()).map(|n: u64| n + FIRST_CUT),
         };
         match file {
-            Some(file) => reply.entry(&Duration::ZERO, &self.attributes(INodeNo(file)), Generation(0)),
+            Some(file) => {
+                reply.entry(&Duration::ZERO, &self.attributes(INodeNo(file)), Generation(0))
+            }
             None => reply.error(Errno::ENOENT),
         }
     }
@@ -348,7 +357,8 @@ impl Filesystem for Served {
 
     fn open(&self, _: &Request, file: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         // Acknowledgements must arrive before the write that makes them returns.
-        let flags = if file.0 == ACKNOWLEDGED { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() };
+        let flags =
+            if file.0 == ACKNOWLEDGED { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() };
         reply.opened(FileHandle(0), flags);
     }
 

@@ -36,7 +36,9 @@ pub fn trials() -> Vec<Trial> {
         ]
     });
     let single = [
-        crate::trial("exhaustion::the closure takes all descriptors".into(), |_| all_descriptors_taken()),
+        crate::trial("exhaustion::the closure takes all descriptors".into(), |_| {
+            all_descriptors_taken()
+        }),
         crate::trial("exhaustion::of file size, fatal".into(), |_| file_size_is_fatal()),
     ];
     of_everything.chain(meanwhile).chain(single).collect()
@@ -72,10 +74,27 @@ const FULL: Case = Case {
 
 static CASES: [Case; 9] = [
     FULL,
-    Case { name: "of space on xfs", make: &["mkfs.xfs", "-q", "-f"], kind: "xfs", mebibytes: 300, ..FULL },
-    Case { name: "of space on btrfs", make: &["mkfs.btrfs", "-q", "-f"], kind: "btrfs", mebibytes: 128, ..FULL },
+    Case {
+        name: "of space on xfs",
+        make: &["mkfs.xfs", "-q", "-f"],
+        kind: "xfs",
+        mebibytes: 300,
+        ..FULL
+    },
+    Case {
+        name: "of space on btrfs",
+        make: &["mkfs.btrfs", "-q", "-f"],
+        kind: "btrfs",
+        mebibytes: 128,
+        ..FULL
+    },
     Case { name: "of space on tmpfs", make: &[], kind: "tmpfs", options: "size=4m", ..FULL },
-    Case { name: "of inodes", make: &["mkfs.ext4", "-q", "-F", "-N", "32"], exhaust: use_up_inodes, ..FULL },
+    Case {
+        name: "of inodes",
+        make: &["mkfs.ext4", "-q", "-F", "-N", "32"],
+        exhaust: use_up_inodes,
+        ..FULL
+    },
     Case {
         name: "of quota on btrfs",
         make: &["mkfs.btrfs", "-q", "-f"],
@@ -177,7 +196,10 @@ fn nothing_has_changed(operation: &Operation, directory: &Path) -> anyhow::Resul
     state::check(operation, directory, Progress { started: 0, done: 0 })
         .map_err(|(wrong, what)| anyhow::anyhow!("{wrong:?}: {what}"))?;
     if operation.shape == Shape::NewFiles {
-        ensure!(!directory.join(format!("file-{BIG}")).exists(), "it is there, but the call failed");
+        ensure!(
+            !directory.join(format!("file-{BIG}")).exists(),
+            "it is there, but the call failed"
+        );
     }
     let left = state::leftovers(operation, directory, BIG)?;
     ensure!(left.is_empty(), "left over: {left:?}");
@@ -241,13 +263,18 @@ fn set_quota(mounted: &Path, kibibytes: &str) -> anyhow::Result<()> {
 fn file_size_is_fatal() -> anyhow::Result<()> {
     for operation in OPERATIONS.iter().filter(|operation| operation.who == Who::Crate) {
         let scratch = tempfile::tempdir()?;
-        let (directory, reports) = (scratch.path().join("directory"), scratch.path().join("reports"));
+        let (directory, reports) =
+            (scratch.path().join("directory"), scratch.path().join("reports"));
         operations::start(operation, &directory)?;
         let mut command = Command::new("prlimit");
         command.arg("--fsize=100000").arg(std::env::current_exe()?);
         command.args(subject::arguments(operation, &directory, &reports, (BIG, BIG)));
         let status = command.env(subject::ROLE.0, subject::ROLE.1).status()?;
-        ensure!(status.signal() == Some(libc::SIGXFSZ), "{}: it ended with {status}", operation.name);
+        ensure!(
+            status.signal() == Some(libc::SIGXFSZ),
+            "{}: it ended with {status}",
+            operation.name
+        );
         state::check(operation, &directory, Progress { started: 0, done: 0 })
             .map_err(|(wrong, what)| anyhow::anyhow!("{}: {wrong:?}: {what}", operation.name))?;
         operations::one_more_call(operation, &directory, BIG)?;
@@ -305,7 +332,10 @@ fn directory_is_renamed(staging: Staging) -> anyhow::Result<()> {
     if let Some(error) = writer.go_on()? {
         bail!("it said {error}");
     }
-    ensure!(fs::read(renamed.join("file"))? == content(living::VERSION, "file"), "not what was written");
+    ensure!(
+        fs::read(renamed.join("file"))? == content(living::VERSION, "file"),
+        "not what was written"
+    );
     ensure!(fs::read_dir(&directory)?.count() == 0, "something is in the wrong directory");
     Ok(())
 }
@@ -319,7 +349,10 @@ fn all_descriptors_taken() -> anyhow::Result<()> {
         if replaces {
             fs::write(&file, "old")?;
         }
-        let greedy = Command::new(std::env::current_exe()?).arg(&file).env(subject::ROLE.0, ROLE).output()?;
+        let greedy = Command::new(std::env::current_exe()?)
+            .arg(&file)
+            .env(subject::ROLE.0, ROLE)
+            .output()?;
         let said = String::from_utf8_lossy(&greedy.stderr);
         ensure!(greedy.status.success(), "it ended with {}: {said}", greedy.status);
         ensure!(fs::read(&file)? == b"new", "it is not there");

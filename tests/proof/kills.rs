@@ -22,13 +22,15 @@ pub fn trials() -> Vec<Trial> {
     };
     let ours = OPERATIONS.iter().filter(|operation| operation.who == Who::Crate);
     // A living writer has an entry where there are no unnamed files, and so have those beside it.
-    let staged_by_name = |operation: &&Operation| operation.without.contains(&Missing::UnnamedFiles);
+    let staged_by_name =
+        |operation: &&Operation| operation.without.contains(&Missing::UnnamedFiles);
     let beside = ours.filter(|operation| operation.shape != Shape::Tree).filter(staged_by_name);
     let alone = OPERATIONS.iter().map(|operation| trial(operation, false));
     alone.chain(beside.map(|operation| trial(operation, true))).collect()
 }
 
-const TABLE: &str = "Kills: whose, operation, system calls, torn or lost, left an entry, left it for good";
+const TABLE: &str =
+    "Kills: whose, operation, system calls, torn or lost, left an entry, left it for good";
 
 fn prove(operation: &'static Operation, beside: bool) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
@@ -58,19 +60,27 @@ fn prove(operation: &'static Operation, beside: bool) -> anyhow::Result<()> {
             first.get_or_insert(format!("{wrong:?}, {what}, killed at {}", call.line));
         }
         if let Some(living) = &living {
-            living.check(&directory, &kept[0]).with_context(|| format!("killed at {}", call.line))?;
+            living
+                .check(&directory, &kept[0])
+                .with_context(|| format!("killed at {}", call.line))?;
         }
     }
     if let Some(living) = living {
         ensure!(living.go_on()?.is_none(), "the living writer failed");
         let there = fs::read(directory.join(&beside_what))?;
-        ensure!(there == content(living::VERSION, &beside_what), "the living writer's content did not arrive");
+        ensure!(
+            there == content(living::VERSION, &beside_what),
+            "the living writer's content did not arrive"
+        );
     }
-    let name = format!("{}{}", operation.name, if beside { ", beside a living writer" } else { "" });
+    let name =
+        format!("{}{}", operation.name, if beside { ", beside a living writer" } else { "" });
     let counts = [calls.len(), torn, left, for_good].map(|n| n.to_string());
     report::row(TABLE, [crate::who(operation), name].into_iter().chain(counts).collect());
     match (operation.who, first) {
-        (Who::Crate | Who::ByHand, Some(first)) => bail!("{} of {} positions: {first}", torn + for_good, calls.len()),
+        (Who::Crate | Who::ByHand, Some(first)) => {
+            bail!("{} of {} positions: {first}", torn + for_good, calls.len())
+        }
         (Who::Control { .. }, None) if operation.name.contains("in place") => {
             bail!("was not caught: this proves nothing")
         }
@@ -79,7 +89,13 @@ fn prove(operation: &'static Operation, beside: bool) -> anyhow::Result<()> {
 }
 
 /// Old or new, at most one staging entry a destination, and nothing after one more call.
-fn check(operation: &Operation, directory: &Path, reports: &Path, kept: &[String], entries: &[String]) -> Verdict {
+fn check(
+    operation: &Operation,
+    directory: &Path,
+    reports: &Path,
+    kept: &[String],
+    entries: &[String],
+) -> Verdict {
     let said = fs::read_to_string(reports).unwrap_or_default();
     let done = u32::from(said.contains(&subject::done(1)));
     state::check(operation, directory, Progress { started: 1, done })?;
@@ -87,22 +103,37 @@ fn check(operation: &Operation, directory: &Path, reports: &Path, kept: &[String
 }
 
 /// What must be true after any failure, once the content has been looked at.
-pub fn check_after(operation: &Operation, directory: &Path, kept: &[String], entries: &[String]) -> Verdict {
+pub fn check_after(
+    operation: &Operation,
+    directory: &Path,
+    kept: &[String],
+    entries: &[String],
+) -> Verdict {
     let allowed = operation.shape.files(0).len() + usize::from(operation.locks);
-    if entries.len() > kept.len() + allowed && operation.who == Who::Crate {
+    // What is in a staging directory comes and goes with it, and is as private as it is.
+    let apart =
+        |entry: &&String| !entries.iter().any(|other| entry.starts_with(&format!("{other}/")));
+    if entries.iter().filter(apart).count() > kept.len() + allowed && operation.who == Who::Crate {
         return Err((Wrong::Left, format!("{entries:?}")));
     }
-    for entry in entries.iter().filter(|_| operation.who == Who::Crate && operation.replaces) {
-        let mode = fs::metadata(directory.join(entry)).map_or(0, |metadata| metadata.permissions().mode());
-        if mode & 0o777 & !operations::START_MODE != 0 {
-            return Err((Wrong::Left, format!("{entry} can be read by more than the destination: {mode:o}")));
+    let private =
+        operation.who == Who::Crate && operation.replaces && operation.shape != Shape::Tree;
+    for entry in entries.iter().filter(apart).filter(|_| private) {
+        let mode =
+            fs::metadata(directory.join(entry)).map_or(0, |metadata| metadata.permissions().mode());
+        if mode & 0o077 & !operations::START_MODE != 0 {
+            return Err((
+                Wrong::Left,
+                format!("{entry} can be read by more than the destination: {mode:o}"),
+            ));
         }
     }
     one_more_call(operation, directory)
         .map_err(|error| (Wrong::Stuck, format!("the next call: {error:#}")))?;
     let newest = if operation.shape == Shape::NewFiles { 1 } else { 2 };
     state::check(operation, directory, Progress { started: newest, done: newest })?;
-    let after = state::leftovers(operation, directory, 3).map_err(|error| (Wrong::Left, error.to_string()))?;
+    let after = state::leftovers(operation, directory, 3)
+        .map_err(|error| (Wrong::Left, error.to_string()))?;
     match after.iter().find(|entry| !kept.contains(entry)) {
         None => Ok(()),
         Some(entry) => Err((Wrong::Left, format!("{entry} is still there after one more call"))),

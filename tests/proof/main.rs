@@ -12,13 +12,11 @@ mod content;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]
+mod exhaustion;
+#[cfg(target_os = "linux")]
 mod faults;
 #[cfg(target_os = "linux")]
 mod kills;
-#[cfg(target_os = "linux")]
-mod strace;
-#[cfg(target_os = "linux")]
-mod exhaustion;
 #[cfg(target_os = "linux")]
 mod living;
 #[cfg(target_os = "linux")]
@@ -31,6 +29,8 @@ mod power_cut;
 mod report;
 #[cfg(target_os = "linux")]
 mod state;
+#[cfg(target_os = "linux")]
+mod strace;
 #[cfg(target_os = "linux")]
 mod subject;
 

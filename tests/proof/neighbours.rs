@@ -19,8 +19,15 @@ use crate::operations::{self, Operation, Shape};
 use crate::{report, subject};
 
 /// What the neighbour puts at the staging names, again and again.
-const PLANTS: [&str; 7] =
-    ["a link outside", "a link to the destination", "a FIFO", "a directory", "a locked file", "a file", "a hard link"];
+const PLANTS: [&str; 7] = [
+    "a link outside",
+    "a link to the destination",
+    "a FIFO",
+    "a directory",
+    "a locked file",
+    "a file",
+    "a hard link",
+];
 
 /// This program, where anyone can execute it. Copied before there are threads: who forks while it is
 /// open for writing makes it "busy".
@@ -43,7 +50,12 @@ pub fn trials() -> Vec<Trial> {
     // Where anyone may replace anything, a link may be planted at the destination itself, and those are
     // followed unless one says otherwise.
     let sticky = ["replace", "create", "replace, staged by name", "create, staged by name"];
-    let not_sticky = ["replace, no links", "create", "replace, no links, staged by name", "create, staged by name"];
+    let not_sticky = [
+        "replace, no links",
+        "create",
+        "replace, no links, staged by name",
+        "create, staged by name",
+    ];
     for (shared, operations) in [(Shared::Sticky, sticky), (Shared::NotSticky, not_sticky)] {
         for operation in operations {
             for plant in PLANTS {
@@ -57,11 +69,14 @@ pub fn trials() -> Vec<Trial> {
         let name = format!("neighbours::a parent becomes a link, {staging:?} staging");
         trials.push(crate::trial(name, move |_| a_parent_becomes_a_link(staging)));
     }
-    trials.push(crate::trial("neighbours::a planted destination".into(), |_| a_planted_destination()));
+    trials.push(crate::trial("neighbours::a planted destination".into(), |_| {
+        a_planted_destination()
+    }));
     trials
 }
 
-const TABLE: &str = "Neighbours: what is planted, directory, operation, calls, succeeded, failed, slowest in ms";
+const TABLE: &str =
+    "Neighbours: what is planted, directory, operation, calls, succeeded, failed, slowest in ms";
 const TIME: Duration = Duration::from_millis(1200);
 /// nobody(7)
 const THEIR_ID: &str = "65534";
@@ -110,15 +125,18 @@ fn race(shared: Shared, operation: &'static Operation, plant: &str) -> anyhow::R
     ensure!(outside.len() == 1, "something is outside: {outside:?}");
     ensure!(seen == "saw nothing", "the neighbour {seen}");
     ensure!(succeeded > 0, "no call succeeded");
-    report::row(TABLE, vec![
-        plant.into(),
-        format!("{shared:?}"),
-        operation.name.into(),
-        (succeeded + failed).to_string(),
-        succeeded.to_string(),
-        failed.to_string(),
-        slowest.as_millis().to_string(),
-    ]);
+    report::row(
+        TABLE,
+        vec![
+            plant.into(),
+            format!("{shared:?}"),
+            operation.name.into(),
+            (succeeded + failed).to_string(),
+            succeeded.to_string(),
+            failed.to_string(),
+            slowest.as_millis().to_string(),
+        ],
+    );
     Ok(())
 }
 
@@ -141,7 +159,12 @@ impl Writer {
         let mut command = Command::new("sh");
         command.args(["-c", "umask 077; exec timeout --signal=KILL 10 \"$@\"", "sh"]);
         command.arg(std::env::current_exe()?);
-        command.args(subject::arguments(self.operation, &self.directory, &reports, (version, version)));
+        command.args(subject::arguments(
+            self.operation,
+            &self.directory,
+            &reports,
+            (version, version),
+        ));
         command.env(subject::ROLE.0, subject::ROLE.1);
         let status = command.status()?;
         let said = fs::read_to_string(&reports)?;
@@ -201,7 +224,11 @@ pub fn main() -> anyhow::Result<()> {
                     newest += 1;
                 }
             }
-            let files = if shape == "new" { [newest, newest + 1].map(|n| format!("file-{n}")).to_vec() } else { vec!["file".into()] };
+            let files = if shape == "new" {
+                [newest, newest + 1].map(|n| format!("file-{n}")).to_vec()
+            } else {
+                vec!["file".into()]
+            };
             let _held: Vec<_> = files
                 .iter()
                 .flat_map(|file| (0..4).map(move |nth| staging_name(file, nth)))
@@ -231,14 +258,16 @@ fn put(plant: &str, directory: &Path, name: &str, outside: &Path) -> Option<File
     let _ = match plant {
         "a link outside" => symlink(outside, &path),
         "a link to the destination" => symlink("file", &path),
-        "a FIFO" => rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from(0o666), 0).map_err(Into::into),
+        "a FIFO" => rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from(0o666), 0)
+            .map_err(Into::into),
         "a directory" => fs::create_dir(&path),
         "a hard link" => {
             let mine = directory.join(".mine");
             let _ = fs::write(&mine, "planted");
             fs::hard_link(&mine, &path)
         }
-        _ => fs::write(&path, "planted").and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o666))),
+        _ => fs::write(&path, "planted")
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o666))),
     };
     if plant != "a locked file" {
         return None;
@@ -287,7 +316,10 @@ fn a_parent_becomes_a_link(staging: Staging) -> anyhow::Result<()> {
     }
     ensure!(fs::read(outside.join("file"))? == b"untouched", "it was written outside");
     ensure!(fs::read_dir(&outside)?.count() == 1, "something is outside");
-    ensure!(fs::read(parent.join("moved/file"))? == content(living::VERSION, "file"), "it is not there");
+    ensure!(
+        fs::read(parent.join("moved/file"))? == content(living::VERSION, "file"),
+        "it is not there"
+    );
     Ok(())
 }
 
@@ -316,11 +348,13 @@ fn planted_destination() -> anyhow::Result<()> {
         None,
         rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
     )?;
-    ensure!(fs::write(&planted, "through").is_err(), "the system itself follows it: this proves nothing");
+    ensure!(
+        fs::write(&planted, "through").is_err(),
+        "the system itself follows it: this proves nothing"
+    );
     let error = WriteOptions::new().write(&planted, |w| w.write_all(b"through"));
     ensure!(fs::read(&treasure)? == b"untouched", "it was written through another user's link");
     let error = error.err().context("it returned Ok")?;
     ensure!(Error::find(&error).map(Error::step) == Some(Step::Resolve), "{error}");
     Ok(())
 }
-

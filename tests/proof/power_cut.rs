@@ -32,11 +32,26 @@ struct Filesystem {
     turn: Mutex<Option<Pages>>,
 }
 
-const EXT4: &[&str] =
-    &["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-J", "size=4"];
+const EXT4: &[&str] = &[
+    "mkfs.ext4",
+    "-q",
+    "-F",
+    "-E",
+    "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+    "-J",
+    "size=4",
+];
 
 static FILESYSTEMS: [Filesystem; 5] = [
-    Filesystem { name: "ext4", kind: "ext4", make: EXT4, mebibytes: 64, options: "commit=1", sector: 512, turn: Mutex::new(None) },
+    Filesystem {
+        name: "ext4",
+        kind: "ext4",
+        make: EXT4,
+        mebibytes: 64,
+        options: "commit=1",
+        sector: 512,
+        turn: Mutex::new(None),
+    },
     Filesystem {
         name: "ext4-noauto_da_alloc",
         kind: "ext4",
@@ -87,7 +102,11 @@ pub fn trials() -> Vec<Trial> {
     pairs.map(trial).collect()
 }
 
-fn prove(filesystem: &'static Filesystem, operation: &'static Operation, budget: usize) -> anyhow::Result<()> {
+fn prove(
+    filesystem: &'static Filesystem,
+    operation: &'static Operation,
+    budget: usize,
+) -> anyhow::Result<()> {
     let seed = crate::seed();
     let mut turn = filesystem.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let scratch = tempfile::tempdir()?;
@@ -96,22 +115,32 @@ fn prove(filesystem: &'static Filesystem, operation: &'static Operation, budget:
     let found = recording.look(&crashes)?;
 
     let count = |wrong| found.wrong.get(&wrong).map_or(0, Vec::len);
-    report::row(TABLE, vec![
-        crate::who(operation),
-        operation.name.to_string(),
-        filesystem.name.to_string(),
-        crashes.len().to_string(),
-        count(Wrong::Torn).to_string(),
-        count(Wrong::Lost).to_string(),
-        found.left.to_string(),
-    ]);
-    let summary: Vec<_> = found.wrong.iter().map(|(wrong, what)| format!("{} {wrong:?}, such as: {}", what.len(), what[0])).collect();
+    report::row(
+        TABLE,
+        vec![
+            crate::who(operation),
+            operation.name.to_string(),
+            filesystem.name.to_string(),
+            crashes.len().to_string(),
+            count(Wrong::Torn).to_string(),
+            count(Wrong::Lost).to_string(),
+            found.left.to_string(),
+        ],
+    );
+    let summary: Vec<_> = found
+        .wrong
+        .iter()
+        .map(|(wrong, what)| format!("{} {wrong:?}, such as: {}", what.len(), what[0]))
+        .collect();
     match operation.who {
         Who::Crate | Who::ByHand if !summary.is_empty() => {
             bail!("of {} images (seed {seed}), {}", crashes.len(), summary.join("; "))
         }
         Who::Control { caught_on } if caught_on.contains(&filesystem.name) => {
-            ensure!(count(Wrong::Torn) + count(Wrong::Lost) > 0, "was not caught: this proves nothing (seed {seed})");
+            ensure!(
+                count(Wrong::Torn) + count(Wrong::Lost) > 0,
+                "was not caught: this proves nothing (seed {seed})"
+            );
             Ok(())
         }
         _ => Ok(()),
@@ -160,7 +189,8 @@ impl<'a> Recording<'a> {
             disk::run(Command::new(program).args(arguments).arg(disk.image_file()))?;
             **made = Some(disk.image());
         }
-        let mounted = Mounted::new(filesystem.kind, filesystem.options, &disk.image_file(), &mounted_at)?;
+        let mounted =
+            Mounted::new(filesystem.kind, filesystem.options, &disk.image_file(), &mounted_at)?;
         ensure!(mounted.has_a_volatile_cache()?, "this loop device passes no flushes on");
         let directory = mounted_at.join("directory");
         operations::start(operation, &directory)?;
@@ -215,7 +245,10 @@ impl<'a> Recording<'a> {
     }
 
     fn last_flush(&self, at: usize) -> usize {
-        self.log[..at].iter().rposition(|event| matches!(event, Event::Flush)).map_or(0, |flush| flush + 1)
+        self.log[..at]
+            .iter()
+            .rposition(|event| matches!(event, Event::Flush))
+            .map_or(0, |flush| flush + 1)
     }
 
     fn survivors(&self, at: usize, random: &mut fastrand::Rng) -> Vec<(u64, Vec<u8>)> {
@@ -226,7 +259,8 @@ impl<'a> Recording<'a> {
                 _ => None,
             })
             .collect();
-        let whole = |writes: &[(u64, &[u8])]| writes.iter().map(|(o, d)| (*o, d.to_vec())).collect();
+        let whole =
+            |writes: &[(u64, &[u8])]| writes.iter().map(|(o, d)| (*o, d.to_vec())).collect();
         match random.u8(0..5) {
             0 => Vec::new(),
             1 => whole(&pending),
@@ -236,11 +270,18 @@ impl<'a> Recording<'a> {
     }
 
     /// Each sector shows any one of the writes to it, or none: losses and reorderings alike.
-    fn some_sectors(&self, pending: &[(u64, &[u8])], random: &mut fastrand::Rng) -> Vec<(u64, Vec<u8>)> {
+    fn some_sectors(
+        &self,
+        pending: &[(u64, &[u8])],
+        random: &mut fastrand::Rng,
+    ) -> Vec<(u64, Vec<u8>)> {
         let mut sectors: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();
         for (offset, data) in pending {
             for (n, sector) in data.chunks(self.filesystem.sector).enumerate() {
-                sectors.entry(offset + (n * self.filesystem.sector) as u64).or_default().push(sector);
+                sectors
+                    .entry(offset + (n * self.filesystem.sector) as u64)
+                    .or_default()
+                    .push(sector);
             }
         }
         let likely = random.f32();
@@ -262,7 +303,8 @@ impl<'a> Recording<'a> {
             let flushed = self.last_flush(crash.at);
             self.log[durable..flushed].iter().for_each(|event| self.disk.make_durable(event));
             durable = durable.max(flushed);
-            let survivors: Vec<(u64, &[u8])> = crash.survivors.iter().map(|(o, d)| (*o, &d[..])).collect();
+            let survivors: Vec<(u64, &[u8])> =
+                crash.survivors.iter().map(|(o, d)| (*o, &d[..])).collect();
             let image = self.disk.cut(&survivors);
             if let Err((wrong, what)) = self.look_at(&image, crash.progress, &mut found) {
                 let what = format!("{what} (cut at event {}, {:?})", crash.at, crash.progress);
@@ -287,7 +329,11 @@ impl<'a> Recording<'a> {
         if self.operation.who != Who::Crate {
             return Ok(());
         }
-        if entries.len() > self.operation.shape.files(0).len() + usize::from(self.operation.locks) {
+        let apart =
+            |entry: &&String| !entries.iter().any(|other| entry.starts_with(&format!("{other}/")));
+        if entries.iter().filter(apart).count()
+            > self.operation.shape.files(0).len() + usize::from(self.operation.locks)
+        {
             return Err((Wrong::Left, format!("{entries:?}")));
         }
         operations::one_more_call(self.operation, &directory, progress.started.max(1))
@@ -301,11 +347,18 @@ impl<'a> Recording<'a> {
 
 /// Runs the subject while something unrelated keeps syncing, which makes the filesystem commit at
 /// all sorts of moments.
-fn write_versions(operation: &Operation, directory: &Path, disk: &Disk, unrelated: &Path) -> anyhow::Result<()> {
+fn write_versions(
+    operation: &Operation,
+    directory: &Path,
+    disk: &Disk,
+    unrelated: &Path,
+) -> anyhow::Result<()> {
     let finished = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| sync_now_and_then(unrelated, &finished));
-        let output = subject::command(operation, directory, &disk.acknowledgements(), (1, VERSIONS))?.output();
+        let output =
+            subject::command(operation, directory, &disk.acknowledgements(), (1, VERSIONS))?
+                .output();
         finished.store(true, Ordering::Relaxed);
         let output = output?;
         let said = String::from_utf8_lossy(&output.stderr);

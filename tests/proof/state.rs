@@ -39,7 +39,8 @@ pub fn check(operation: &Operation, directory: &Path, progress: Progress) -> Ver
     if operation.shape == Shape::NewFiles {
         return (1..=progress.started).try_for_each(|version| {
             let file = format!("file-{version}");
-            let may_be_missing = version > progress.done || operation.promise == Promise::Consistent;
+            let may_be_missing =
+                version > progress.done || operation.promise == Promise::Consistent;
             match read(directory, &file)? {
                 None if may_be_missing => Ok(()),
                 None => Err((Wrong::Lost, format!("{file} is missing"))),
@@ -62,7 +63,8 @@ pub fn check(operation: &Operation, directory: &Path, progress: Progress) -> Ver
             let wrong = if empty { Wrong::Torn } else { Wrong::Lost };
             return Err((wrong, format!("{file} is at version {version}")));
         }
-        let mode = fs::metadata(directory.join(&file)).map_or(0, |metadata| metadata.permissions().mode());
+        let mode =
+            fs::metadata(directory.join(&file)).map_or(0, |metadata| metadata.permissions().mode());
         let keeps_mode = operation.replaces && operation.shape != Shape::Tree;
         if operation.who == Who::Crate && keeps_mode && mode & 0o7777 != START_MODE {
             return Err((Wrong::Torn, format!("{file} has mode {mode:o}")));
@@ -70,7 +72,9 @@ pub fn check(operation: &Operation, directory: &Path, progress: Progress) -> Ver
         seen.insert(version);
     }
     match operation.shape {
-        Shape::Tree if seen.len() > 1 => Err((Wrong::Torn, format!("versions {seen:?} in one tree"))),
+        Shape::Tree if seen.len() > 1 => {
+            Err((Wrong::Torn, format!("versions {seen:?} in one tree")))
+        }
         _ => Ok(()),
     }
 }

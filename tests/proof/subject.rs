@@ -21,7 +21,12 @@ use crate::operations::{self, Missing, Operation};
 
 /// The arguments with which this same program becomes a subject. What it has to say goes to
 /// `reports`, one line a write.
-pub fn arguments(operation: &Operation, directory: &Path, reports: &Path, versions: (u32, u32)) -> Vec<OsString> {
+pub fn arguments(
+    operation: &Operation,
+    directory: &Path,
+    reports: &Path,
+    versions: (u32, u32),
+) -> Vec<OsString> {
     vec![
         operation.name.into(),
         directory.into(),
@@ -33,7 +38,12 @@ pub fn arguments(operation: &Operation, directory: &Path, reports: &Path, versio
 
 pub const ROLE: (&str, &str) = ("PROOF_ROLE", "subject");
 
-pub fn command(operation: &Operation, directory: &Path, reports: &Path, versions: (u32, u32)) -> anyhow::Result<Command> {
+pub fn command(
+    operation: &Operation,
+    directory: &Path,
+    reports: &Path,
+    versions: (u32, u32),
+) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(arguments(operation, directory, reports, versions)).env(ROLE.0, ROLE.1);
     Ok(command)
@@ -50,7 +60,8 @@ pub fn done(version: u32) -> String {
 /// The subject itself.
 pub fn main() -> anyhow::Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let text = |n: usize| arguments.get(n).and_then(|a| a.to_str()).context("an argument is missing");
+    let text =
+        |n: usize| arguments.get(n).and_then(|a| a.to_str()).context("an argument is missing");
     let operation = operations::find(text(0)?).context("no such operation")?;
     let directory = PathBuf::from(text(1)?);
     let mut reports = File::options().append(true).create(true).open(text(2)?)?;
@@ -94,12 +105,21 @@ pub fn pretend(missing: Missing) -> anyhow::Result<()> {
         }
         Missing::RenameFlags => {
             let some = SeccompCmpOp::Ne;
-            (libc::SYS_renameat2, Errno::INVAL, SeccompCondition::new(4, SeccompCmpArgLen::Dword, some, 0)?)
+            (
+                libc::SYS_renameat2,
+                Errno::INVAL,
+                SeccompCondition::new(4, SeccompCmpArgLen::Dword, some, 0)?,
+            )
         }
     };
     let rules = BTreeMap::from([(call, vec![SeccompRule::new(vec![condition])?])]);
     let answer = SeccompAction::Errno(errno.raw_os_error() as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, std::env::consts::ARCH.try_into()?)?;
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        answer,
+        std::env::consts::ARCH.try_into()?,
+    )?;
     let program: seccompiler::BpfProgram = filter.try_into()?;
     Ok(seccompiler::apply_filter(&program)?)
 }
