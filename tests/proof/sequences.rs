@@ -87,10 +87,26 @@ fn step() -> impl Strategy<Value = Step> {
     let closures = prop_oneof![3 => Just(Closure::Succeeds), 1 => Just(Closure::Fails), 1 => Just(Closure::Panics)];
     let options = (proptest::option::of(mode()), any::<bool>(), any::<bool>());
     let durability = proptest::sample::select(durabilities.to_vec());
-    (proptest::sample::select(operations.to_vec()), name(), content(), options, durability, closures)
-        .prop_map(|(operation, name, content, (mode, preserve, follow), durability, closure)| {
-            Step { operation, name, content, mode, preserve, follow, durability, closure }
-        })
+    (
+        proptest::sample::select(operations.to_vec()),
+        name(),
+        content(),
+        options,
+        durability,
+        closures,
+    )
+        .prop_map(
+            |(operation, name, content, (mode, preserve, follow), durability, closure)| Step {
+                operation,
+                name,
+                content,
+                mode,
+                preserve,
+                follow,
+                durability,
+                closure,
+            },
+        )
 }
 
 proptest! {
@@ -114,19 +130,33 @@ proptest! {
 /// What the step does to the model, and whether it succeeds.
 fn expect(model: &mut Model, step: &Step, new_mode: u32) -> bool {
     let follow = step.follow && !matches!(step.operation, Operation::Create);
-    let Some(name) = (if follow { resolve(model, step.name) } else { Some(step.name) }) else { return false };
+    let Some(name) = (if follow { resolve(model, step.name) } else { Some(step.name) }) else {
+        return false;
+    };
     let there = model.get(name).cloned();
     let content = match (step.operation, &there) {
-        (Operation::Create, Some(_)) | (Operation::Write | Operation::WritePath | Operation::WriteIfChanged | Operation::Update, Some(Node::Directory)) => return false,
+        (Operation::Create, Some(_))
+        | (
+            Operation::Write | Operation::WritePath | Operation::WriteIfChanged | Operation::Update,
+            Some(Node::Directory),
+        ) => return false,
+        // What it would read is not there to be followed.
+        (Operation::Update, Some(Node::Link(_))) => return false,
         (Operation::WriteIfMissing, Some(_)) => return true,
-        (Operation::Update, Some(Node::File { content, .. })) => [&content[..], &step.content].concat(),
+        (Operation::Update, Some(Node::File { content, .. })) => {
+            [&content[..], &step.content].concat()
+        }
         _ => step.content.clone(),
     };
     if step.closure != Closure::Succeeds {
         return false;
     }
     let mode = match (&there, step.mode) {
-        (Some(Node::File { content: old, .. }), _) if matches!(step.operation, Operation::WriteIfChanged) && *old == content => return true,
+        (Some(Node::File { content: old, .. }), _)
+            if matches!(step.operation, Operation::WriteIfChanged) && *old == content =>
+        {
+            return true;
+        }
         (_, Some(mode)) => mode,
         (Some(Node::File { mode, .. }), None) if step.preserve => *mode,
         _ => new_mode,
