@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::platform;
+
 /// The step of a write that failed, in the order in which the steps happen.
 ///
 /// ```
@@ -111,7 +113,8 @@ enum State {
 impl Error {
     pub(crate) fn new(step: Step, path: impl Into<PathBuf>, io_error: io::Error) -> Self {
         let (path, state, published) = (path.into(), State::Unchanged, Vec::new());
-        let what = What { step, path, io_error, state, hint: None, published };
+        let hint = platform::hint(step, &io_error);
+        let what = What { step, path, io_error, state, hint, published };
         Error { what: Arc::new(what), cause: None }
     }
 

@@ -402,8 +402,8 @@ pub fn update_atomically<T>(
 ///
 /// `fdatasync` of the file, `renameat` over the destination, `fsync` of the directory, in this order.
 /// That the first reports what was lost of the closure's writes, though these went through other
-/// descriptors, holds from Linux 4.17 on (commit b4678df184b3), unless the producer's own `fsync` was told and it
-/// returned `Ok` all the same. A power cut may leave the empty staging directory; the next write to
+/// descriptors, holds from Linux 4.17 on (commit b4678df184b3), unless the producer's own `fsync` was
+/// told and it returned `Ok` all the same. A power cut may leave the empty staging directory; the next write to
 /// the destination removes it.
 #[cfg(feature = "anyhow")]
 pub fn write_path_atomically<T>(
@@ -453,8 +453,8 @@ pub fn write_path_atomically<T>(
 /// ([`NotADirectory`](io::ErrorKind::NotADirectory)), one that is a mount point
 /// ([`ResourceBusy`](io::ErrorKind::ResourceBusy)) or that the caller may not write (it takes that to
 /// move it), and, where there is a directory to be replaced, a filesystem that can't exchange two
-/// directories ([`Unsupported`](io::ErrorKind::Unsupported); ext4, XFS, Btrfs, F2FS and tmpfs can; an overlay can't
-/// for a directory of a lower layer, such as a container's image).
+/// directories ([`Unsupported`](io::ErrorKind::Unsupported); ext4, XFS, Btrfs, F2FS and tmpfs can, and
+/// an overlay can unless the directory comes from a lower layer, such as a container's image).
 ///
 /// [`Step::Remove`] says that the new tree is published, and durable, but the old one could not be
 /// removed completely: what is left of it is in the staging directory next to the destination, and

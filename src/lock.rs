@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use crate::error::{Error, Step};
 use crate::options::WriteOptions;
@@ -32,7 +33,10 @@ pub(crate) enum Asked<L> {
 }
 
 /// Waits for the lock of the file that was found at a destination, open for reading.
-pub(crate) fn existing(target: &Target, found: &Stat) -> Result<Asked<FileLock>, Error> {
+pub(crate) fn existing(target: &Target, found: &Stat) -> Result<Asked<LockedFile>, Error> {
+    if !platform::LOCKS_DESTINATIONS {
+        return lock_beside(target, found).map_err(|error| name(target, error));
+    }
     match platform::open_to_update(&target.directory, &target.name) {
         Ok(file) => lock_existing(target, found, file).map_err(|error| name(target, error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Asked::LookAgain),
@@ -40,15 +44,56 @@ pub(crate) fn existing(target: &Target, found: &Stat) -> Result<Asked<FileLock>,
     }
 }
 
-fn lock_existing(target: &Target, found: &Stat, file: File) -> io::Result<Asked<FileLock>> {
+fn lock_existing(target: &Target, found: &Stat, file: File) -> io::Result<Asked<LockedFile>> {
     let Some(lock) = FileLock::wait_for(file)? else { return Ok(Asked::Impossible) };
     // Another update that we waited for has put another file in its place, and made this one nobody's.
-    let still_there = lock.id == found.id()
-        && target.stat()?.is_some_and(|now| now.kind == Kind::File && now.id() == lock.id);
-    Ok(match still_there {
-        true => Asked::Held(lock),
+    Ok(match lock.id == found.id() && is_there(target, lock.id)? {
+        true => Asked::Held(LockedFile {
+            file: lock.file.clone(),
+            id: lock.id,
+            lock: ExistingLock::Itself(lock),
+        }),
         false => Asked::LookAgain,
     })
+}
+
+/// Locks an entry beside the destination, as if that were missing.
+fn lock_beside(target: &Target, found: &Stat) -> io::Result<Asked<LockedFile>> {
+    let entry = match LockEntry::take(target.directory.clone(), entry_name(&target.name))? {
+        Asked::Held(entry) => entry,
+        Asked::Impossible => return Ok(Asked::Impossible),
+        Asked::LookAgain => return Ok(Asked::LookAgain),
+    };
+    let file = match platform::open_to_compare(&target.directory, &target.name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Asked::LookAgain),
+        file => file?,
+    };
+    let id = platform::stat_file(&file)?.id();
+    Ok(match id == found.id() && is_there(target, id)? {
+        true => {
+            Asked::Held(LockedFile { file: Arc::new(file), id, lock: ExistingLock::Beside(entry) })
+        }
+        false => Asked::LookAgain,
+    })
+}
+
+fn is_there(target: &Target, id: FileId) -> io::Result<bool> {
+    Ok(target.stat()?.is_some_and(|now| now.kind == Kind::File && now.id() == id))
+}
+
+/// A destination that nobody else updates, open for reading.
+pub(crate) struct LockedFile {
+    pub(crate) file: Arc<File>,
+    pub(crate) id: FileId,
+    pub(crate) lock: ExistingLock,
+}
+
+/// The lock of a destination that exists, held until this is dropped.
+#[allow(dead_code)] // They are held, not looked at.
+pub(crate) enum ExistingLock {
+    Itself(FileLock),
+    /// Leaves the destination free to be closed, as some systems want it before they replace it.
+    Beside(LockEntry),
 }
 
 /// Waits until nobody else creates this destination, where nothing was found.
@@ -169,7 +214,9 @@ impl Drop for LockEntry {
 /// Creates or opens an entry; `None` if it is somebody else's, who could make us wait for ever, or
 /// can't be had at all.
 fn open_entry(directory: &Directory, name: &Path) -> io::Result<Option<File>> {
-    use io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    use io::ErrorKind::{
+        AlreadyExists, NotFound, PermissionDenied, ReadOnlyFilesystem, WouldBlock,
+    };
     loop {
         match platform::stage_named(directory, name, 0o600) {
             Ok(file) => return Ok(Some(file)),
@@ -190,11 +237,21 @@ fn open_entry(directory: &Directory, name: &Path) -> io::Result<Option<File>> {
             Ok(_) => return Ok(None),
             Err(error) if error.kind() == PermissionDenied => return Ok(None),
             Err(error) if error.kind() == NotFound => {}
+            Err(error) if error.kind() == WouldBlock => wait_a_moment(directory, name)?,
             // Between the two calls, a link was put there.
             Err(error) if error.kind() == platform::error(Code::TooManyLinks).kind() => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Where opening is locking, there is nothing that waits by itself.
+fn wait_a_moment(directory: &Directory, name: &Path) -> io::Result<()> {
+    if let Some(found) = platform::stat(directory, name)? {
+        check_not_mine(found.id())?;
+    }
+    thread::sleep(Duration::from_millis(2));
+    Ok(())
 }
 
 fn is_mine(entry: &Stat) -> bool {
@@ -203,22 +260,19 @@ fn is_mine(entry: &Stat) -> bool {
 
 /// An open file and its lock, held until this is dropped.
 pub(crate) struct FileLock {
-    pub(crate) file: Arc<File>,
-    pub(crate) id: FileId,
+    file: Arc<File>,
+    id: FileId,
 }
 
 impl FileLock {
     /// `None` where there are no locks; the error `Deadlock` if this thread would wait for itself.
     fn wait_for(file: File) -> io::Result<Option<FileLock>> {
         let id = platform::stat_file(&file)?.id();
-        let me = (id, thread::current().id());
-        if held().contains(&me) {
-            return Err(platform::error(Code::Deadlock));
-        }
+        check_not_mine(id)?;
         if platform::lock(&file) != Lock::Held {
             return Ok(None);
         }
-        held().push(me);
+        held().push((id, thread::current().id()));
         Ok(Some(FileLock { file: Arc::new(file), id }))
     }
 }
@@ -229,6 +283,13 @@ impl Drop for FileLock {
         held().retain(|lock| *lock != me);
         // Closing does it, too, unless the closure has forked a child that has a copy.
         platform::unlock(&self.file);
+    }
+}
+
+fn check_not_mine(id: FileId) -> io::Result<()> {
+    match held().contains(&(id, thread::current().id())) {
+        true => Err(platform::error(Code::Deadlock)),
+        false => Ok(()),
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn carry_over(
     };
     // While the file is still ours: writing `user.*` needs write access.
     carry(&|name| name.starts_with(b"user."))?;
+    platform::carry_flags_over(&target.directory, &target.name, file)?;
     let kept = carry_owner_over(old, file)?;
     carry(&|name| LABELS.contains(&name))?;
 

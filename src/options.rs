@@ -67,12 +67,8 @@ pub struct WriteOptions {
     pub(crate) create_parents: bool,
     pub(crate) overwrite_in_place: bool,
     pub(crate) keep_failed: Option<PathBuf>,
-    pub(crate) buffer_capacity: usize,
+    pub(crate) buffer_capacity: Option<usize>,
 }
-
-/// In bytes. Small buffers cost: at 8 KiB, `std`'s size, a long stream takes twice as long
-/// (measured: `benches/README.md`).
-const BUFFER_CAPACITY: usize = 64 << 10;
 
 impl Default for WriteOptions {
     fn default() -> Self {
@@ -84,7 +80,7 @@ impl Default for WriteOptions {
             create_parents: false,
             overwrite_in_place: false,
             keep_failed: None,
-            buffer_capacity: BUFFER_CAPACITY,
+            buffer_capacity: None,
         }
     }
 }
@@ -238,7 +234,7 @@ impl WriteOptions {
         self
     }
 
-    /// The size of the [`Writer`]'s buffer in bytes; 65,536 unless set.
+    /// The size of the [`Writer`]'s buffer in bytes; unless set 65,536, and 262,144 for long streams.
     ///
     /// ```
     /// use write_atomically::WriteOptions;
@@ -249,7 +245,7 @@ impl WriteOptions {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn buffer_capacity(mut self, bytes: usize) -> Self {
-        self.buffer_capacity = bytes;
+        self.buffer_capacity = Some(bytes);
         self
     }
 

@@ -77,14 +77,6 @@ impl Overwrite {
         }
     }
 
-    fn sync(&self) -> io::Result<()> {
-        match self.file.sync_all() {
-            // fsync(2): this kind of file can't be synced.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            done => done,
-        }
-    }
-
     fn failed(&self, step: Step, error: io::Error) -> Error {
         Error::new(step, &self.target.path, error).while_overwriting()
     }
@@ -101,7 +93,8 @@ impl Filled {
         let Filled { mut overwrite, mut staged } = self;
         overwrite.copy(&mut staged).map_err(|error| overwrite.failed(Step::Overwrite, error))?;
         if options.durability != Durability::Relaxed {
-            overwrite.sync().map_err(|error| overwrite.failed(Step::Sync, error))?;
+            platform::sync_overwritten(&overwrite.file)
+                .map_err(|error| overwrite.failed(Step::Sync, error))?;
         }
         Ok(())
     }

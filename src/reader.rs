@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Step};
+use crate::writer::SMALL_BUFFER;
 
 /// The old content of a file that is being updated: buffered, from the start, and seekable.
 ///
@@ -43,10 +44,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(file: Arc<File>, path: &Path, capacity: usize) -> Self {
+    pub(crate) fn new(file: Arc<File>, path: &Path, capacity: Option<usize>) -> Self {
         let source = Source { file, path: path.to_owned() };
         // With an empty buffer, `fill_buf` would say that the file has ended.
-        Reader { buffer: BufReader::with_capacity(capacity.max(1), source) }
+        Reader { buffer: BufReader::with_capacity(capacity.unwrap_or(SMALL_BUFFER).max(1), source) }
     }
 }
 

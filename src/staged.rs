@@ -278,6 +278,7 @@ impl Written<'_> {
             self.is_synced = false;
             return metadata::carry_over(&self.target, old, &self.file, mode);
         }
+        platform::reveal(&self.target.directory, &self.file)?;
         if let Some(mode) = mode {
             return metadata::set_exact_mode(&self.file, mode);
         }
@@ -307,6 +308,7 @@ impl Written<'_> {
             }
             None => staging::link(&self.target, &self.file)?,
         };
+        platform::stop_writing(&mut self.file, &entry.directory, &entry.name)?;
         let renamed = match clobber {
             Clobber::Yes => platform::rename_to(&entry.directory, &entry.name, directory, name),
             // Again, because syncing took its time. Those who ask for the lock wait for us; for the

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::platform::{self, Directory, Kind, Lock, Stat};
+use crate::platform::{self, Code, Directory, Kind, Lock, Stat};
 use crate::target::Target;
 use crate::tree;
 
@@ -74,6 +74,9 @@ const PRIVATE: u32 = 0o1700;
 /// Creates a directory that only the caller's user can enter, for what has to be staged by path, or
 /// in numbers. It is alive as long as the descriptor is open.
 pub(crate) fn create_directory(target: &Target) -> io::Result<(Directory, PathBuf)> {
+    if !platform::HAS_PRIVATE_DIRECTORIES {
+        return Err(platform::error(Code::Unsupported));
+    }
     let claim = Claim { target };
     let (staged, name) = claim.try_names(Patience::NONE, |name| {
         platform::make_directory(&target.directory, name, PRIVATE)?;

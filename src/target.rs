@@ -169,7 +169,7 @@ fn split(path: &Path) -> io::Result<(&Path, &Path)> {
     if path.as_os_str().is_empty() {
         return Err(platform::error(Code::NotFound));
     }
-    if platform::has_nul(path) {
+    if platform::is_invalid(path) {
         return Err(platform::error(Code::InvalidName));
     }
     match (path.parent(), path.file_name()) {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Step};
-use crate::lock::{self, Asked, FileLock, LockEntry};
+use crate::lock::{self, Asked, LockEntry, LockedFile};
 use crate::options::WriteOptions;
 use crate::overwrite::Overwrite;
 use crate::platform::{self, Code, Kind, Stat};
@@ -28,15 +28,17 @@ pub(crate) fn update<T, E: From<io::Error>>(
             written.publish(Clobber::No).map_err(io::Error::from)?;
             Ok(value)
         }
-        Locked::File { target, lock } => {
-            let mut reader = Reader::new(lock.file.clone(), path, options.buffer_capacity);
+        Locked::File { target, file: LockedFile { file, id, lock: _lock } } => {
+            let mut reader = Reader::new(file, path, options.buffer_capacity);
             let staged = Staged::new(target, options).map_err(io::Error::from)?;
             let (written, value) = staged.fill(|w| update(Some(&mut reader), w))?;
-            written.publish(Clobber::Only(lock.id)).map_err(io::Error::from)?;
+            // Not every system replaces a file that is open.
+            drop(reader);
+            written.publish(Clobber::Only(id)).map_err(io::Error::from)?;
             Ok(value)
         }
-        Locked::InPlace { overwrite, lock } => {
-            let mut reader = Reader::new(lock.file.clone(), path, options.buffer_capacity);
+        Locked::InPlace { overwrite, file: LockedFile { file, lock: _lock, .. } } => {
+            let mut reader = Reader::new(file, path, options.buffer_capacity);
             overwrite.write(options, |w| update(Some(&mut reader), w))
         }
     }
@@ -45,8 +47,8 @@ pub(crate) fn update<T, E: From<io::Error>>(
 /// A destination that nobody else updates.
 enum Locked {
     Nothing { target: Target, _lock: Option<LockEntry> },
-    File { target: Target, lock: FileLock },
-    InPlace { overwrite: Overwrite, lock: FileLock },
+    File { target: Target, file: LockedFile },
+    InPlace { overwrite: Overwrite, file: LockedFile },
 }
 
 impl Locked {
@@ -79,15 +81,15 @@ impl Locked {
         options: &WriteOptions,
     ) -> Result<Option<Locked>, Error> {
         check_readable(&target, found)?;
-        let lock = match lock::existing(&target, found)? {
-            Asked::Held(lock) => lock,
+        let file = match lock::existing(&target, found)? {
+            Asked::Held(file) => file,
             Asked::Impossible => return Err(no_locks(&target)),
             Asked::LookAgain => return Ok(None),
         };
         lock::sweep(&target);
         Ok(Some(match Destination::of(target, options)? {
-            Destination::Replaceable(target) => Locked::File { target, lock },
-            Destination::InPlace(overwrite) => Locked::InPlace { overwrite, lock },
+            Destination::Replaceable(target) => Locked::File { target, file },
+            Destination::InPlace(overwrite) => Locked::InPlace { overwrite, file },
         }))
     }
 }

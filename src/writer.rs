@@ -2,16 +2,28 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Step};
 use crate::platform;
 
-/// How much is written before the kernel is asked to start bringing it to the disk, in bytes.
-/// Smaller windows make for more and smaller requests; larger ones leave more to the final sync,
-/// and some of it would be dropped from the page cache (measured: `benches/README.md`).
-const WRITEBACK_WINDOW: u64 = 8 << 20;
+/// The size of the buffer to begin with, in bytes: small enough for the allocator not to ask the system
+/// for it.
+pub(crate) const SMALL_BUFFER: usize = 64 << 10;
+
+/// The size of the buffer of a long stream, and the most that is written at once, in bytes. Less fills
+/// the page cache with small pieces, more is more than the processor's cache holds (measured:
+/// `benches/README.md`).
+const LARGE_BUFFER: usize = 256 << 10;
+
+/// From which length on an output is long, in bytes.
+const LONG: u64 = 4 << 20;
+
+/// How much of a long output the kernel is asked at a time to start bringing to the disk, in bytes.
+/// Larger windows leave more to the final sync, and their beginning may be clean by the time that
+/// they end, and leave the page cache (measured: `benches/README.md`).
+const WRITEBACK_WINDOW: u64 = 1 << 20;
 
 /// The file that a closure writes: buffered, and nowhere to be seen until the closure returns `Ok`.
 ///
@@ -36,14 +48,23 @@ const WRITEBACK_WINDOW: u64 = 8 << 20;
 /// Errors from writing and seeking name the destination; they are [`Error`]s of the step
 /// [`Step::Write`] inside the [`io::Error`].
 pub struct Writer {
-    buffer: BufWriter<Sink>,
+    buffer: Vec<u8>,
+    /// The buffer's size was not asked for, and may become that of a long stream.
+    may_grow: bool,
+    sink: Sink,
 }
 
 impl Writer {
-    pub(crate) fn new(file: File, path: &Path, capacity: usize, early_writeback: bool) -> Self {
+    pub(crate) fn new(
+        file: File,
+        path: &Path,
+        capacity: Option<usize>,
+        early_writeback: bool,
+    ) -> Self {
         let window_start = early_writeback.then_some(0);
         let sink = Sink { file, path: path.to_owned(), position: Some(0), window_start };
-        Writer { buffer: BufWriter::with_capacity(capacity, sink) }
+        let buffer = Vec::with_capacity(capacity.unwrap_or(SMALL_BUFFER));
+        Writer { buffer, may_grow: capacity.is_none(), sink }
     }
 
     /// Writes out what is buffered and lends the staged file: to set its length, to hand a clone of
@@ -72,9 +93,8 @@ impl Writer {
     /// What was buffered could not be written.
     pub fn file(&mut self) -> io::Result<&File> {
         self.flush()?;
-        let sink = self.buffer.get_mut();
-        sink.position = None;
-        Ok(&sink.file)
+        self.sink.position = None;
+        Ok(&self.sink.file)
     }
 
     /// Appends a whole file from its current position on, at this writer's position, and returns
@@ -101,17 +121,16 @@ impl Writer {
     /// The source could not be read, or what was read could not be written.
     pub fn append_file(&mut self, source: &mut File) -> io::Result<u64> {
         self.flush()?;
-        let sink = self.buffer.get_mut();
-        sink.position = None;
-        io::copy(source, &mut sink.file).map_err(|error| sink.name(error))
+        self.sink.position = None;
+        io::copy(source, &mut self.sink.file).map_err(|error| self.sink.name(error))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.buffer.get_ref().path
+        &self.sink.path
     }
 
     pub(crate) fn staged_file(&self) -> &File {
-        &self.buffer.get_ref().file
+        &self.sink.file
     }
 
     /// Writes out what is buffered and gives the file back.
@@ -128,37 +147,91 @@ impl Writer {
 
     /// Gives the file back without what is still buffered.
     pub(crate) fn discard(self) -> File {
-        self.buffer.into_parts().0.file
+        self.sink.file
+    }
+
+    #[cold]
+    fn write_all_out(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write_out(bytes) {
+                Ok(0) => return Err(self.sink.name(io::ErrorKind::WriteZero.into())),
+                Ok(length) => bytes = &bytes[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// For what does not fit in the buffer any more.
+    #[cold]
+    fn write_out(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        if self.may_grow && self.sink.position >= Some(LONG) {
+            self.buffer.reserve_exact(LARGE_BUFFER);
+            self.may_grow = false;
+        }
+        if bytes.len() >= self.buffer.capacity() {
+            return self.sink.write(&bytes[..bytes.len().min(LARGE_BUFFER)]);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 }
 
 impl Write for Writer {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.write(bytes)
+        if bytes.len() <= self.buffer.capacity() - self.buffer.len() {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        self.write_out(bytes)
     }
 
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.write_all(bytes)
+        if bytes.len() <= self.buffer.capacity() - self.buffer.len() {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.write_all_out(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.buffer.flush()
+        let mut written = 0;
+        let result = loop {
+            if written == self.buffer.len() {
+                break Ok(());
+            }
+            match self.sink.write(&self.buffer[written..]) {
+                Ok(0) => break Err(self.sink.name(io::ErrorKind::WriteZero.into())),
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        // After an error, what is left stays: somebody may make room and try again.
+        self.buffer.drain(..written);
+        result
     }
 }
 
 impl Seek for Writer {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.buffer.seek(to)
+        self.flush()?;
+        self.sink.seek(to)
     }
 
     /// Known without a system call, and without writing out what is buffered: archive writers ask
     /// for it all the time.
     fn stream_position(&mut self) -> io::Result<u64> {
-        match self.buffer.get_ref().position {
-            Some(position) => Ok(position + self.buffer.buffer().len() as u64),
-            None => self.buffer.stream_position(),
+        match self.sink.position {
+            Some(position) => Ok(position + self.buffer.len() as u64),
+            None => {
+                self.flush()?;
+                self.sink.stream_position()
+            }
         }
     }
 }
@@ -192,10 +265,12 @@ impl Sink {
         let Some(position) = &mut self.position else { return };
         *position += written as u64;
         let Some(start) = &mut self.window_start else { return };
-        let length = position.saturating_sub(*start);
-        if length >= WRITEBACK_WINDOW {
-            platform::start_writeback(&self.file, *start, length);
-            *start = *position;
+        if *position < LONG {
+            return;
+        }
+        while position.saturating_sub(*start) >= WRITEBACK_WINDOW {
+            platform::start_writeback(&self.file, *start, WRITEBACK_WINDOW);
+            *start += WRITEBACK_WINDOW;
         }
     }
 }

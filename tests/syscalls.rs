@@ -142,7 +142,7 @@ fn the_directory_is_never_listed(
 
 /// Long outputs start their writeback early, short ones and relaxed ones never.
 #[rstest]
-#[case("long durable", 3)]
+#[case("long durable", 31)]
 #[case("long relaxed", 0)]
 #[case("replace durable", 0)]
 #[ignore = "needs strace: run tests/privileged"]

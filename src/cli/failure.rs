@@ -96,7 +96,8 @@ pub fn say(what: fmt::Arguments<'_>) {
 fn in_terms_of_the_tool(error: &io::Error) -> (String, bool) {
     let text = error
         .to_string()
-        .replace("`WriteOptions::overwrite_in_place(true)`", "the option `--in-place-fallback`");
+        .replace("`WriteOptions::overwrite_in_place(true)`", "`--in-place-fallback`")
+        .replace("`write_atomically` does that", "a COMMAND that prints can write those");
     let changed = Error::find(error).is_some_and(Error::replaced);
     match text.strip_suffix("; the destination is unchanged") {
         Some(cause) => (cause.to_owned(), changed),

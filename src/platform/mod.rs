@@ -1,16 +1,35 @@
 //! The system calls, and nothing else: one file a platform, the same functions in each. Everything
 //! above this module is the same on every platform.
 
+#[cfg(target_vendor = "apple")]
+mod apple;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
+#[cfg(not(unix))]
+#[cfg_attr(windows, allow(dead_code))]
+mod portable;
 #[cfg(unix)]
-#[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android", target_vendor = "apple"),
+    allow(dead_code)
+)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
+#[cfg(target_vendor = "apple")]
+pub(crate) use apple::*;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use linux::*;
-#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+#[cfg(not(any(unix, windows)))]
+pub(crate) use portable::*;
+#[cfg(all(
+    unix,
+    not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))
+))]
 pub(crate) use unix::*;
+#[cfg(windows)]
+pub(crate) use windows::*;
 
 /// What kind of thing a name leads to, symbolic links not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +77,7 @@ impl Stat {
 
 /// The outcome of asking for a lock without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // Not every system knows every outcome.
 pub(crate) enum Lock {
     Held,
     Busy,

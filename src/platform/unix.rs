@@ -11,6 +11,7 @@ use rustix::fs::{self, Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Code, Kind, Lock, Stat};
+use crate::error::Step;
 
 /// A directory that stays the same one whatever happens to its path.
 #[derive(Debug)]
@@ -41,9 +42,9 @@ impl AsFd for crate::Writer {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 const REFERENCE: OFlags = OFlags::PATH;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 const REFERENCE: OFlags = OFlags::RDONLY;
 
 pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Result<Directory> {
@@ -67,7 +68,8 @@ pub(crate) fn means_directory(path: &Path) -> bool {
     matches!(last, b"" | b"." | b"..") && !bytes.is_empty()
 }
 
-pub(crate) fn has_nul(path: &Path) -> bool {
+/// Whether no file can have this path.
+pub(crate) fn is_invalid(path: &Path) -> bool {
     path.as_os_str().as_bytes().contains(&0)
 }
 
@@ -117,8 +119,34 @@ fn from_stat(stat: &fs::Stat) -> Stat {
         ino: stat.st_ino as u64,
         len: stat.st_size as u64,
         mount_root: false,
-        immutable: false,
+        immutable: is_immutable(stat),
     }
+}
+
+/// chflags(2): immutable or append-only, by the owner or by the system.
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+))]
+#[allow(clippy::unnecessary_cast)]
+fn is_immutable(stat: &fs::Stat) -> bool {
+    const IMMUTABLE: u32 = 0x2 | 0x2_0000;
+    const APPEND: u32 = 0x4 | 0x4_0000;
+    stat.st_flags as u32 & (IMMUTABLE | APPEND) != 0
+}
+
+#[cfg(not(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+)))]
+fn is_immutable(_stat: &fs::Stat) -> bool {
+    false
 }
 
 pub(crate) fn read_link(directory: &Directory, name: &Path) -> io::Result<PathBuf> {
@@ -213,8 +241,17 @@ pub(crate) fn link(_file: &File, _directory: &Directory, _name: &Path) -> io::Re
 
 /// Whether an unnamed file that could not be linked for this reason can still be published: its
 /// content is then staged again, by name.
-pub(crate) fn needs_a_name(_error: &io::Error) -> bool {
-    true
+pub(crate) fn needs_a_name(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+/// The last moment before a named staging file is published.
+pub(crate) fn stop_writing(
+    _file: &mut File,
+    _directory: &Directory,
+    _name: &Path,
+) -> io::Result<()> {
+    Ok(())
 }
 
 pub(crate) fn rename(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
@@ -272,6 +309,21 @@ pub(crate) fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::
     Ok(fs::fchown(file, uid, gid)?)
 }
 
+/// Gives the staging file the flags of what is at a name. Unix: nothing safe sets them
+/// (chflags(2)); those that would forbid replacing the file are no question.
+pub(crate) fn carry_flags_over(
+    _directory: &Directory,
+    _name: &Path,
+    _file: &File,
+) -> io::Result<()> {
+    Ok(())
+}
+
+/// Takes off what kept the staging file out of sight. Unix: the name, which goes by itself.
+pub(crate) fn reveal(_directory: &Directory, _file: &File) -> io::Result<()> {
+    Ok(())
+}
+
 /// The names of the extended attributes of what is there.
 pub(crate) fn attributes(_directory: &Directory, _name: &Path) -> io::Result<Vec<Vec<u8>>> {
     Ok(Vec::new())
@@ -301,9 +353,18 @@ pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Brings a file that was written into to stable storage, unless it is of a kind that has none.
+pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // fsync(2): this kind of file can't be synced.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
 /// Brings the names in a directory to stable storage; `file` is any open file on its filesystem.
 pub(crate) fn sync_directory(directory: &Directory, file: &File) -> io::Result<()> {
-    if directory.can_sync {
+    if directory.can_sync() {
         let directory = File::from(directory.fd.try_clone()?);
         match directory.sync_all() {
             // fsync(2): this kind of file can't be synced.
@@ -356,6 +417,11 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
     }
 }
 
+/// What the user may want to know of an error of the system's.
+pub(crate) fn hint(_step: Step, _error: &io::Error) -> Option<&'static str> {
+    None
+}
+
 pub(crate) fn error(code: Code) -> io::Error {
     io::Error::from(match code {
         Code::NotFound => Errno::NOENT,
@@ -371,6 +437,9 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::Deadlock => Errno::DEADLK,
     })
 }
+
+/// Whether what is locked is the destination itself, where there is one.
+pub(crate) const LOCKS_DESTINATIONS: bool = true;
 
 /// Waits for the lock of an open file.
 ///
@@ -405,6 +474,10 @@ pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
 }
+
+/// Whether there are directories that only the caller's user can enter, and that show whether their
+/// maker is alive.
+pub(crate) const HAS_PRIVATE_DIRECTORIES: bool = true;
 
 /// Opens a directory inside another; a link there is an error, wherever it leads.
 pub(crate) fn open_subdirectory(directory: &Directory, name: &Path) -> io::Result<Directory> {

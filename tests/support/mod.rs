@@ -3,11 +3,15 @@
 
 use std::env;
 use std::fs;
+#[cfg(unix)]
 use std::os::fd::AsRawFd;
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+#[cfg(unix)]
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+#[cfg(unix)]
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -20,7 +24,11 @@ pub struct Directory {
 impl Directory {
     /// On whatever filesystem temporary files are on.
     pub fn new() -> Directory {
-        Directory::in_parent(&env::temp_dir())
+        match cfg!(target_os = "wasi") {
+            // `std::env::temp_dir` panics there.
+            true => Directory::in_parent(Path::new("/tmp")),
+            false => Directory::in_parent(&env::temp_dir()),
+        }
     }
 
     /// On one of the filesystems that `tests/privileged` mounts; `here` is where that is not needed.
@@ -39,6 +47,7 @@ impl Directory {
     fn in_parent(parent: &Path) -> Directory {
         let directory = TempDir::new_in(parent).expect("a temporary directory");
         // `TempDir` makes it private; the tests that act as other users need to get in.
+        #[cfg(unix)]
         set_mode(directory.path(), 0o755);
         Directory { directory }
     }
@@ -77,11 +86,13 @@ pub fn mounts() -> PathBuf {
     env::var_os("WRITE_ATOMICALLY_MOUNTS").expect("run by tests/privileged").into()
 }
 
+#[cfg(unix)]
 pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Permission bits, set-ID and sticky bits included.
+#[cfg(unix)]
 pub fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
@@ -90,6 +101,7 @@ pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
+#[cfg(unix)]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -117,6 +129,7 @@ impl Child {
     }
 
     /// As a user without rights, if we have any.
+    #[cfg(unix)]
     pub fn by_nobody(self) -> Child {
         match is_root() {
             true => self.by_user(NOBODY, NOBODY),
@@ -124,6 +137,7 @@ impl Child {
         }
     }
 
+    #[cfg(unix)]
     pub fn by_user(self, uid: u32, gid: u32) -> Child {
         let mut child = self.through(Command::new(open_program()));
         child.command.uid(uid).gid(gid);
@@ -180,6 +194,7 @@ pub fn role() -> Option<(String, PathBuf)> {
 
 /// This program, for users who can't reach its path: proc(5), the links in `/proc/self/fd` lead to the
 /// file itself.
+#[cfg(unix)]
 fn open_program() -> String {
     static PROGRAM: OnceLock<fs::File> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| fs::File::open(env::current_exe().unwrap()).unwrap());
@@ -187,10 +202,12 @@ fn open_program() -> String {
 }
 
 /// A mount that goes with the test. Needs root, in a mount namespace of its own.
+#[cfg(unix)]
 pub struct Mount {
     at: PathBuf,
 }
 
+#[cfg(unix)]
 impl Mount {
     pub fn bind(from: &Path, at: &Path) -> Mount {
         run(Command::new("mount").arg("--bind").args([from, at]));
@@ -217,6 +234,7 @@ impl Mount {
     }
 }
 
+#[cfg(unix)]
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.at).status();

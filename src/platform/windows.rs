@@ -1,0 +1,451 @@
+//! Windows, with what `std` alone can do there. Named staging; whoever has the staging file open is
+//! alive; sharing violations are waited out.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::windows::ffi::{OsStrExt, OsStringExt};
+use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::os::windows::io::{AsHandle, BorrowedHandle};
+use std::path::{self, Component, Path, PathBuf, Prefix};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::portable;
+pub(crate) use super::portable::*;
+use super::{Code, Kind, Lock, Stat};
+use crate::error::Step;
+
+// winnt.h, winbase.h: CreateFileW's arguments.
+const FILE_LIST_DIRECTORY: u32 = 0x1;
+const FILE_ADD_FILE: u32 = 0x2;
+const FILE_READ_ATTRIBUTES: u32 = 0x80;
+const SYNCHRONIZE: u32 = 0x10_0000;
+const FILE_SHARE_READ: u32 = 0x1;
+const FILE_SHARE_WRITE: u32 = 0x2;
+const FILE_SHARE_DELETE: u32 = 0x4;
+const FILE_ATTRIBUTE_HIDDEN: u32 = 0x2;
+const FILE_ATTRIBUTE_TEMPORARY: u32 = 0x100;
+const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x20_0000;
+const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x200_0000;
+const FILE_FLAG_DELETE_ON_CLOSE: u32 = 0x400_0000;
+
+// winerror.h
+const ERROR_INVALID_FUNCTION: i32 = 1;
+const ERROR_FILE_NOT_FOUND: i32 = 2;
+const ERROR_ACCESS_DENIED: i32 = 5;
+const ERROR_INVALID_HANDLE: i32 = 6;
+const ERROR_SHARING_VIOLATION: i32 = 32;
+const ERROR_LOCK_VIOLATION: i32 = 33;
+const ERROR_NOT_SUPPORTED: i32 = 50;
+const ERROR_FILE_EXISTS: i32 = 80;
+const ERROR_INVALID_PARAMETER: i32 = 87;
+const ERROR_CALL_NOT_IMPLEMENTED: i32 = 120;
+const ERROR_INVALID_NAME: i32 = 123;
+const ERROR_BUSY: i32 = 170;
+const ERROR_DIRECTORY: i32 = 267;
+const ERROR_DIRECTORY_NOT_SUPPORTED: i32 = 336;
+const ERROR_POSSIBLE_DEADLOCK: i32 = 1131;
+const ERROR_CANT_RESOLVE_FILENAME: i32 = 1921;
+
+/// A directory that stays the same one: its handle does not share the right to rename or remove it,
+/// and its path has no links left to be changed.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// In the `\\?\` form, which has no limit of 260 characters.
+    path: PathBuf,
+    handle: File,
+    can_sync: bool,
+}
+
+impl Directory {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a name in this directory, as the system understands names that are not in the
+    /// `\\?\` form: without dots and spaces at the end, and devices are devices.
+    pub(super) fn join(&self, name: &Path) -> PathBuf {
+        let mut path = self.path.clone();
+        for component in name.components() {
+            let Component::Normal(component) = component else {
+                path.push(component);
+                continue;
+            };
+            let component = without_trailing_dots(component);
+            match path::absolute(&component) {
+                Ok(device) if is_device(&device) => return device,
+                _ => path.push(component),
+            }
+        }
+        path
+    }
+}
+
+impl AsHandle for crate::Writer {
+    /// The staged file's handle. What is still buffered is not in the file yet: call
+    /// [`flush`](io::Write::flush) first, or use [`file`](crate::Writer::file).
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.staged_file().as_handle()
+    }
+}
+
+fn without_trailing_dots(name: &OsStr) -> OsString {
+    let mut wide: Vec<u16> = name.encode_wide().collect();
+    while wide.last().is_some_and(|&unit| unit == u16::from(b'.') || unit == u16::from(b' ')) {
+        wide.pop();
+    }
+    OsString::from_wide(&wide)
+}
+
+/// `NUL`, `CON`, `COM1` and their like, in every directory (on Windows 11 fewer of them): the system
+/// itself says which, by way of GetFullPathNameW.
+fn is_device(path: &Path) -> bool {
+    let first = path.components().next();
+    matches!(first, Some(Component::Prefix(prefix)) if matches!(prefix.kind(), Prefix::DeviceNS(_)))
+}
+
+pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Result<Directory> {
+    let path = match base {
+        Some(base) if path.as_os_str().is_empty() => base.path.clone(),
+        Some(base) => base.path.join(path),
+        None if path.as_os_str().is_empty() => path::absolute(".")?,
+        None => path::absolute(path)?,
+    };
+    let path = match fs::canonicalize(&path) {
+        Ok(path) => path,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+        // Drivers of memory disks and the like don't know a file's final path.
+        Err(_) => path,
+    };
+    let open = |access| {
+        OpenOptions::new()
+            .access_mode(access)
+            .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
+            .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+            .open(&path)
+    };
+    let reference = FILE_READ_ATTRIBUTES | SYNCHRONIZE;
+    let (handle, can_sync) = match open(reference | FILE_LIST_DIRECTORY | FILE_ADD_FILE) {
+        Ok(handle) => (handle, true),
+        Err(_) => (open(reference)?, false),
+    };
+    match handle.metadata()?.is_dir() {
+        true => Ok(Directory { path, handle, can_sync }),
+        false => Err(io::Error::from_raw_os_error(ERROR_DIRECTORY)),
+    }
+}
+
+/// Naming Files, Paths, and Namespaces (Microsoft): what a name can't contain. A colon would lead to
+/// a stream inside a file, which can't be replaced by itself.
+pub(crate) fn is_invalid(path: &Path) -> bool {
+    let invalid = |byte: &u8| *byte < b' ' || b"<>:\"|?*".contains(byte);
+    const LONGEST: usize = 255;
+    let name = path.file_name().unwrap_or_default();
+    portable::is_invalid(path)
+        || name.encode_wide().count() > LONGEST
+        || name.as_encoded_bytes().iter().any(invalid)
+        || !name.is_empty() && without_trailing_dots(name).is_empty()
+}
+
+pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat>> {
+    let path = directory.join(name);
+    if is_device(&path) {
+        return Ok(Some(of_kind(Kind::Other)));
+    }
+    // Without asking for any access: that is refused to nobody, however little others share.
+    let opened = OpenOptions::new()
+        .access_mode(0)
+        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
+        .open(&path);
+    match opened {
+        Ok(file) => stat_file(&file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // What is being deleted can still be seen in its directory.
+        Err(_) => portable::stat(directory, name),
+    }
+}
+
+pub(crate) fn count_links(file: &File) -> io::Result<u64> {
+    Ok(winapi_util::file::information(file)?.number_of_links())
+}
+
+pub(crate) fn stat_directory(directory: &Directory) -> io::Result<Stat> {
+    stat_file(&directory.handle)
+}
+
+pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
+    let id = winapi_util::file::information(file);
+    let (dev, ino) = id.map_or((0, 0), |id| (id.volume_serial_number(), id.file_index()));
+    match portable::stat_file(file).map(|stat| Stat { dev, ino, ..stat }) {
+        // GetFileInformationByHandle: only files have that.
+        Err(error) if is_any(&error, &[ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER]) => {
+            Ok(of_kind(Kind::Other))
+        }
+        stat => stat,
+    }
+}
+
+/// Whether the caller may write what is there: the read-only attribute, then the access rights.
+pub(crate) fn check_writable(directory: &Directory, name: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(directory.join(name))?;
+    if metadata.is_dir() {
+        // The attribute means something else there, and nothing short of writing tells.
+        return Ok(());
+    }
+    if metadata.permissions().readonly() {
+        return Err(super::error(Code::NoAccess));
+    }
+    match portable::check_writable(directory, name) {
+        // Somebody has it open: that comes after the access rights, and may be over by the time
+        // when it is published.
+        Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION]) => Ok(()),
+        checked => checked,
+    }
+}
+
+/// Hidden until it is published.
+///
+/// Not opened with `FILE_FLAG_DELETE_ON_CLOSE`, which would leave nothing when the process is
+/// killed: nothing in `std` takes that flag off again, and whether the file survives under its new
+/// name when the handle is closed is undocumented.
+pub(crate) fn stage_named(directory: &Directory, name: &Path, _mode: u32) -> io::Result<File> {
+    let path = directory.join(name);
+    let staged = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .attributes(FILE_ATTRIBUTE_HIDDEN)
+        .open(&path);
+    match staged {
+        // An entry that is being deleted and still open somewhere, or a directory.
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => match fs::symlink_metadata(&path) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Err(error),
+            _ => Err(super::error(Code::AlreadyExists)),
+        },
+        staged => staged,
+    }
+}
+
+pub(crate) fn stage_elsewhere() -> io::Result<File> {
+    let directory = open_directory(None, &std::env::temp_dir())?;
+    loop {
+        let name = format!(".{:016x}.write-atomically", crate::staging::random());
+        let staged = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .attributes(FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_TEMPORARY)
+            .custom_flags(FILE_FLAG_DELETE_ON_CLOSE)
+            .share_mode(0)
+            .open(directory.join(Path::new(&name)));
+        match staged {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            staged => return staged,
+        }
+    }
+}
+
+/// Opens what nobody else has open: CreateFileW refuses an opening that does not share what another
+/// handle does. A writer has its staging file open from its creation to its publishing; so what can
+/// be opened like this is dead, and nobody else takes it while it is open. Removing it is shared.
+pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .share_mode(FILE_SHARE_DELETE)
+        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(directory.join(name))
+}
+
+/// Waiting is the opening, too: where this is refused, somebody holds the lock.
+pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<File> {
+    let path = directory.join(name);
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).share_mode(FILE_SHARE_DELETE).open(&path)
+    };
+    match open() {
+        Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        // It is being removed by the one who held it.
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => match patiently(open) {
+            Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            opened => opened,
+        },
+        opened => opened,
+    }
+}
+
+/// LockFileEx would lock readers out of the destination: an entry beside it is locked instead.
+pub(crate) const LOCKS_DESTINATIONS: bool = false;
+
+/// Held by whoever could open it: see [`open_to_update`].
+pub(crate) fn lock(_file: &File) -> Lock {
+    Lock::Held
+}
+
+/// For writing, too, if that is allowed: only such a handle can be synced.
+pub(crate) fn open_to_compare(directory: &Directory, name: &Path) -> io::Result<File> {
+    let path = directory.join(name);
+    let opened = OpenOptions::new().read(true).write(true).open(&path);
+    opened.or_else(|_| File::open(path))
+}
+
+/// The lock is the opening: see [`open_to_lock`].
+pub(crate) fn try_lock(_file: &File) -> Lock {
+    Lock::Held
+}
+
+/// Whoever opens a file for reading without sharing it for writing (`FileShare.Read`, the default of
+/// .NET) is refused while a handle for writing is open. From here on we only have it open for
+/// reading, still without a moment when nobody has it open.
+pub(crate) fn stop_writing(file: &mut File, directory: &Directory, name: &Path) -> io::Result<()> {
+    *file = patiently(|| File::open(directory.join(name)))?;
+    Ok(())
+}
+
+pub(crate) fn rename_to(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    patiently(|| portable::rename_to(directory, from, other, to))
+}
+
+pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
+    match patiently(|| fs::hard_link(directory.join(from), directory.join(to))) {
+        // It is published; if the old name does not go now, the next writer removes it.
+        Ok(()) => {
+            let _ = remove(directory, from);
+            Ok(())
+        }
+        // CreateHardLinkW: NTFS and ReFS have hard links; FAT and exFAT don't, and there is nothing
+        // else in `std` that never replaces.
+        Err(error) if is_any(&error, &[ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED]) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// For how long a file that somebody else has open is tried again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Virus scanners, indexers and backups open what has just been written, and let go of it soon.
+fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const IN_USE: [i32; 3] = [ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION, ERROR_ACCESS_DENIED];
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match call() {
+            Err(error) if is_any(&error, &IN_USE) && start.elapsed() + pause < PATIENCE => {}
+            done => return done,
+        }
+        // Of different length for everyone, lest those who wait for each other do so in step.
+        thread::sleep(
+            pause.mul_f64(0.5 + f64::from(crate::staging::random()) / f64::from(u32::MAX)),
+        );
+        pause = (pause * 2).min(Duration::from_millis(16));
+    }
+}
+
+pub(crate) fn hint(step: Step, error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION => Some(
+            "another program has it open and does not share it; a virus scanner, a search indexer, \
+             a backup or an editor is likely",
+        ),
+        ERROR_ACCESS_DENIED if step == Step::Publish => Some(
+            "another program may have it open (a virus scanner, a search indexer, a backup or an \
+             editor is likely), or deleting it is not permitted",
+        ),
+        _ => None,
+    }
+}
+
+/// The attributes that users set: hidden, system, not to be indexed, and so on. What can't be set
+/// (compressed, encrypted) comes from the directory.
+pub(crate) fn carry_flags_over(directory: &Directory, name: &Path, file: &File) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(directory.join(name)) else {
+        return reveal(directory, file);
+    };
+    match file.set_permissions(metadata.permissions()) {
+        Ok(()) => Ok(()),
+        Err(_) => reveal(directory, file),
+    }
+}
+
+/// `std` makes no [`fs::Permissions`] of its own, and on Windows they are a file's attributes: those
+/// of another new file, which goes at once, will do.
+pub(crate) fn reveal(directory: &Directory, file: &File) -> io::Result<()> {
+    if file.metadata()?.file_attributes() & FILE_ATTRIBUTE_HIDDEN == 0 {
+        return Ok(());
+    }
+    let name = format!(".{:016x}.write-atomically", crate::staging::random());
+    let plain = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .custom_flags(FILE_FLAG_DELETE_ON_CLOSE)
+        .open(directory.join(Path::new(&name)))?;
+    file.set_permissions(plain.metadata()?.permissions())
+}
+
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // FlushFileBuffers: not for handles that are open only for reading. What is read is not ours.
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => Ok(()),
+        done => done,
+    }
+}
+
+pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        // FlushFileBuffers: not every device knows what that is.
+        Err(error) if is_any(&error, &NO_SYNC) => Ok(()),
+        done => done,
+    }
+}
+
+/// How the system says that this can't be synced.
+const NO_SYNC: [i32; 5] = [
+    ERROR_INVALID_FUNCTION,
+    ERROR_ACCESS_DENIED,
+    ERROR_INVALID_HANDLE,
+    ERROR_NOT_SUPPORTED,
+    ERROR_INVALID_PARAMETER,
+];
+
+/// FlushFileBuffers on the directory: what NTFS logs, the new name among it, is on the disk then.
+pub(crate) fn sync_directory(directory: &Directory, _file: &File) -> io::Result<()> {
+    if !directory.can_sync {
+        return Ok(());
+    }
+    match directory.handle.sync_all() {
+        // Other filesystems, and servers, may not know that for directories.
+        Err(error) if is_any(&error, &NO_SYNC) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_any(error: &io::Error, codes: &[i32]) -> bool {
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+pub(crate) fn error(code: Code) -> io::Error {
+    io::Error::from_raw_os_error(match code {
+        Code::NotFound => ERROR_FILE_NOT_FOUND,
+        Code::NoAccess | Code::NotPermitted => ERROR_ACCESS_DENIED,
+        Code::AlreadyExists => ERROR_FILE_EXISTS,
+        Code::IsADirectory => ERROR_DIRECTORY_NOT_SUPPORTED,
+        Code::TooManyLinks => ERROR_CANT_RESOLVE_FILENAME,
+        Code::InvalidName => ERROR_INVALID_NAME,
+        Code::Busy => ERROR_BUSY,
+        Code::NotADirectory => ERROR_DIRECTORY,
+        Code::Unsupported => ERROR_CALL_NOT_IMPLEMENTED,
+        Code::Deadlock => ERROR_POSSIBLE_DEADLOCK,
+    })
+}

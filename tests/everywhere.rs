@@ -1,0 +1,676 @@
+//! What holds on every platform: content, errors, panics, options, races, a killed process. After
+//! each of them the directory's listing is what it should be.
+
+#![cfg(feature = "anyhow")]
+
+mod support;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::process::{self, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rstest::rstest;
+use support::{Child, Directory};
+use write_atomically::{
+    Change, Durability, Error, Reader, Step, WriteOptions, Writer, create_atomically, write,
+    write_atomically, write_if_changed, write_if_missing,
+};
+
+fn prepare(old: Option<&str>) -> Directory {
+    let directory = Directory::new();
+    directory.file("neighbour", "untouched");
+    if let Some(old) = old {
+        directory.file("file", old);
+    }
+    directory
+}
+
+/// The whole state: the listing, the destination's content, and its neighbour's.
+#[track_caller]
+fn assert_state(directory: &Directory, content: Option<&str>) {
+    let expected: &[&str] = if content.is_some() { &["file", "neighbour"] } else { &["neighbour"] };
+    assert_eq!(directory.listing(), expected);
+    assert_destination(directory, content);
+}
+
+#[track_caller]
+fn assert_destination(directory: &Directory, content: Option<&str>) {
+    let path = directory.join("file");
+    assert_eq!(path.exists(), content.is_some());
+    if let Some(content) = content {
+        assert!(support::read(&path) == content, "neither whole nor expected");
+    }
+    assert_eq!(support::read(&directory.join("neighbour")), "untouched");
+}
+
+/// More than a buffer, and no multiple of a block.
+fn new_content() -> String {
+    "new content ".repeat(20_000)
+}
+
+#[rstest]
+fn a_closure_that_returns_ok_is_published_whole(
+    #[values(Some("old content"), None)] old: Option<&str>,
+) {
+    let directory = prepare(old);
+    let value = write_atomically(directory.join("file"), |w| {
+        w.write_all(new_content().as_bytes())?;
+        w.flush()?;
+        assert_destination(&directory, old);
+        Ok(42)
+    });
+    assert_eq!(value.unwrap(), 42);
+    assert_state(&directory, Some(&new_content()));
+}
+
+#[rstest]
+fn a_closure_that_returns_an_error_leaves_everything_as_it_was(
+    #[values(Some("old content"), None)] old: Option<&str>,
+    #[values(0, 10, 1 << 20)] written: usize,
+) {
+    let directory = prepare(old);
+    let error = write_atomically::<()>(directory.join("file"), |w| {
+        w.write_all(&vec![b'x'; written])?;
+        anyhow::bail!("no more rows")
+    });
+    assert_eq!(error.unwrap_err().to_string(), "no more rows");
+    assert_state(&directory, old);
+}
+
+#[derive(Debug)]
+enum Mine {
+    NoMoreRows(u32),
+    Io(#[allow(dead_code)] io::Error),
+}
+
+impl From<io::Error> for Mine {
+    fn from(error: io::Error) -> Self {
+        Mine::Io(error)
+    }
+}
+
+#[rstest]
+fn an_error_of_ones_own_comes_back_as_it_is(#[values(Some("old"), None)] old: Option<&str>) {
+    let directory = prepare(old);
+    let result: Result<(), Mine> =
+        WriteOptions::new().write(directory.join("file"), |_| Err(Mine::NoMoreRows(7)));
+    assert!(matches!(result, Err(Mine::NoMoreRows(7))), "{result:?}");
+    assert_state(&directory, old);
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "a panic ends the program there")]
+fn a_closure_that_panics_leaves_everything_as_it_was(
+    #[values(Some("old content"), None)] old: Option<&str>,
+) {
+    let directory = prepare(old);
+    let panic = panic::catch_unwind(AssertUnwindSafe(|| {
+        write_atomically::<()>(directory.join("file"), |w| {
+            w.write_all(new_content().as_bytes())?;
+            panic::resume_unwind(Box::new("a bug"))
+        })
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
+    assert_state(&directory, old);
+}
+
+#[rstest]
+fn every_option_publishes_the_same_content(
+    #[values(Some("old content"), None)] old: Option<&str>,
+    #[values(Durability::Durable, Durability::Consistent, Durability::Relaxed)]
+    durability: Durability,
+    #[values(
+        WriteOptions::new(),
+        WriteOptions::new().mode(0o600),
+        WriteOptions::new().preserve_metadata(false),
+        WriteOptions::new().preserve_metadata(false).mode(0o644),
+        WriteOptions::new().follow_symlinks(false),
+        WriteOptions::new().create_parents(true),
+        WriteOptions::new().overwrite_in_place(true),
+        WriteOptions::new().buffer_capacity(0),
+        WriteOptions::new().buffer_capacity(1 << 20)
+    )]
+    options: WriteOptions,
+) {
+    let directory = prepare(old);
+    let content = new_content();
+    let write = |w: &mut Writer| w.write_all(content.as_bytes());
+    options.durability(durability).write(directory.join("file"), write).unwrap();
+    assert_state(&directory, Some(&content));
+}
+
+#[rstest]
+fn parents_are_made_when_publishing_and_not_before(#[values(true, false)] fails: bool) {
+    let directory = prepare(None);
+    let result = WriteOptions::new().create_parents(true).write(directory.join("a/b/c"), |w| {
+        w.write_all(b"deep")?;
+        assert!(!directory.join("a").exists());
+        if fails { Err(io::Error::other("no")) } else { Ok(()) }
+    });
+    assert_eq!(result.is_err(), fails);
+    match fails {
+        true => assert_eq!(directory.listing(), ["neighbour"]),
+        false => {
+            assert_eq!(directory.listing(), ["a", "neighbour"]);
+            assert_eq!(support::listing(&directory.join("a/b")), ["c"]);
+            assert_eq!(support::read(&directory.join("a/b/c")), "deep");
+        }
+    }
+}
+
+#[rstest]
+fn what_a_failed_closure_wrote_is_kept_where_asked(
+    #[values(Some("old"), None)] old: Option<&str>,
+    #[values(Some("an earlier one"), None)] kept: Option<&str>,
+) {
+    let directory = prepare(old);
+    if let Some(kept) = kept {
+        directory.file("partial", kept);
+    }
+    let options = WriteOptions::new().keep_failed(directory.join("partial"));
+    let result: io::Result<()> = options.write(directory.join("file"), |w| {
+        w.write_all(b"half")?;
+        Err(io::Error::other("no"))
+    });
+    assert_eq!(result.unwrap_err().to_string(), "no");
+    assert_eq!(support::read(&directory.join("partial")), "half");
+    fs::remove_file(directory.join("partial")).unwrap();
+    assert_state(&directory, old);
+}
+
+#[rstest]
+fn create_publishes_what_is_new_and_refuses_what_is_there() {
+    let directory = prepare(None);
+    create_atomically(directory.join("file"), |w| Ok(write!(w, "first")?)).unwrap();
+    assert_state(&directory, Some("first"));
+
+    let mut ran = false;
+    let error = create_atomically(directory.join("file"), |_| {
+        ran = true;
+        Ok(())
+    })
+    .unwrap_err();
+    assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::AlreadyExists);
+    assert!(!ran, "the closure ran in vain");
+    assert_state(&directory, Some("first"));
+}
+
+#[rstest]
+fn create_does_not_clobber_what_appeared_meanwhile() {
+    let directory = prepare(None);
+    let error = create_atomically(directory.join("file"), |w| {
+        directory.file("file", "theirs");
+        Ok(write!(w, "ours")?)
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::AlreadyExists);
+    assert_state(&directory, Some("theirs"));
+}
+
+#[rstest]
+#[case::appeared(None, Some("theirs"))]
+#[case::went_away(Some("old"), None)]
+#[case::was_changed(Some("old"), Some("theirs"))]
+fn write_publishes_whatever_happened_meanwhile(
+    #[case] old: Option<&str>,
+    #[case] meanwhile: Option<&str>,
+) {
+    let directory = prepare(old);
+    let path = directory.join("file");
+    write_atomically(&path, |w| {
+        match meanwhile {
+            Some(content) => fs::write(&path, content)?,
+            None => fs::remove_file(&path)?,
+        }
+        Ok(write!(w, "ours")?)
+    })
+    .unwrap();
+    assert_state(&directory, Some("ours"));
+}
+
+#[rstest]
+#[case::missing_directory("missing/file", &[io::ErrorKind::NotFound])]
+#[case::no_name("", &[io::ErrorKind::NotFound])]
+#[case::a_directory("directory", &[io::ErrorKind::IsADirectory])]
+#[case::only_a_directory("new/", &[io::ErrorKind::IsADirectory])]
+#[case::nul("nul\0nul", &[io::ErrorKind::InvalidInput, io::ErrorKind::InvalidFilename])]
+#[case::below_a_file("neighbour/file", &[io::ErrorKind::NotADirectory, io::ErrorKind::NotFound])]
+#[case::too_long(
+    "123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890\
+     123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890\
+     123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
+    &[io::ErrorKind::InvalidFilename]
+)]
+fn what_can_be_known_is_an_error_before_the_closure_runs(
+    #[case] name: &str,
+    #[case] kinds: &[io::ErrorKind],
+) {
+    let directory = prepare(None);
+    fs::create_dir(directory.join("directory")).unwrap();
+    let path = if name.is_empty() { "".into() } else { directory.join(name) };
+    for create in [false, true] {
+        let mut ran = false;
+        let closure = |_: &mut Writer| {
+            ran = true;
+            io::Result::Ok(())
+        };
+        let options = WriteOptions::new();
+        let error = match create {
+            false => options.write(&path, closure),
+            true => options.create(&path, closure),
+        };
+        let error = error.unwrap_err();
+        assert!(!ran, "the closure ran in vain");
+        let found = Error::find(&error).expect("an error of the library's");
+        assert_eq!(found.path(), path);
+        assert!(matches!(found.step(), Step::Resolve | Step::Stage), "{found}");
+        assert!(!found.replaced());
+        let kinds = match (create, name) {
+            (true, "directory") => &[io::ErrorKind::AlreadyExists],
+            _ => kinds,
+        };
+        assert!(kinds.contains(&error.kind()), "{:?}: {error}", error.kind());
+        assert_eq!(error.kind(), found.io_error().kind());
+        assert!(error.to_string().contains(&format!("`{}`", path.display())), "{error}");
+        assert_eq!(directory.listing(), ["directory", "neighbour"]);
+    }
+}
+
+#[rstest]
+fn an_io_error_inside_the_closure_names_the_destination() {
+    let directory = prepare(Some("old"));
+    let path = directory.join("file");
+    let seek = |w: &mut Writer| w.seek(SeekFrom::Current(-1));
+    let error = WriteOptions::new().write(&path, seek).unwrap_err();
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    let found = Error::find(&error).unwrap();
+    assert_eq!((found.step(), found.io_error().kind()), (Step::Write, error.kind()));
+    assert_state(&directory, Some("old"));
+}
+
+#[rstest]
+fn any_size_is_written(#[values(0, 1, 65_535, 65_536, 65_537, 9 << 20)] size: usize) {
+    let directory = prepare(Some("old"));
+    let content: Vec<u8> = (0..size).map(|n| (n / 7) as u8).collect();
+    write(directory.join("file"), &content).unwrap();
+    assert!(fs::read(directory.join("file")).unwrap() == content);
+    assert_eq!(directory.listing(), ["file", "neighbour"]);
+}
+
+#[rstest]
+fn the_writer_seeks_and_lends_its_file() {
+    let directory = prepare(Some("old"));
+    let position = write_atomically(directory.join("file"), |w| {
+        w.write_all(b"????body")?;
+        w.seek(SeekFrom::Start(0))?;
+        w.write_all(b"head")?;
+        w.seek(SeekFrom::End(0))?;
+        w.write_all(b"tail")?;
+        let mut file = w.file()?;
+        file.seek(SeekFrom::Start(4))?;
+        let mut rest = String::new();
+        file.read_to_string(&mut rest)?;
+        assert_eq!(rest, "bodytail");
+        file.set_len(10)?;
+        Ok(w.stream_position()?)
+    });
+    assert_eq!(position.unwrap(), 12);
+    assert_state(&directory, Some("headbodyta"));
+}
+
+#[rstest]
+fn the_closure_may_call_the_library_again(#[values(Some("old"), None)] old: Option<&str>) {
+    let directory = prepare(old);
+    write_atomically(directory.join("file"), |outer| {
+        write_atomically(directory.join("file"), |inner| Ok(write!(inner, "inner")?))?;
+        assert_eq!(support::read(&directory.join("file")), "inner");
+        Ok(write!(outer, "outer")?)
+    })
+    .unwrap();
+    assert_state(&directory, Some("outer"));
+}
+
+#[rstest]
+#[case::short("a")]
+#[case::dots("..a..b")]
+#[case::spaces(" a b")]
+#[case::unicode("Übergröße-数据-🦀.csv")]
+#[case::longest(&"n".repeat(255))]
+#[case::longest_of_wide_characters(&"ß".repeat(127))]
+fn any_name_is_written(#[case] name: &str) {
+    let directory = Directory::new();
+    for content in ["first", "second"] {
+        write(directory.join(name), content).unwrap();
+        assert_eq!(support::read(&directory.join(name)), content);
+        assert_eq!(directory.listing(), [name]);
+    }
+}
+
+#[rstest]
+fn a_path_of_a_thousand_characters_is_written() {
+    let directory = Directory::new();
+    let deep = (0..5).fold(directory.path().to_owned(), |path, _| path.join("d".repeat(200)));
+    let options = WriteOptions::new().create_parents(true);
+    for content in ["first", "second"] {
+        options.write(deep.join("file"), |w| write!(w, "{content}")).unwrap();
+        assert_eq!(support::read(&deep.join("file")), content);
+        assert_eq!(support::listing(&deep), ["file"]);
+    }
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
+fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<&str>) {
+    const WRITERS: u8 = 16;
+    let directory = prepare(old);
+    let path = directory.join("file");
+    let is_whole = |content: &[u8]| {
+        let first = content.first().copied().unwrap_or_default();
+        content == old.unwrap_or("nothing").as_bytes()
+            || content.len() == 100_000 && content.iter().all(|&byte| byte == first)
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                match fs::read(&path) {
+                    Ok(content) => assert!(is_whole(&content), "{} bytes", content.len()),
+                    Err(error) => assert_may_be_unreadable(&error, old),
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..3 {
+                        write(path, vec![b'a' + n; 100_000]).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let writers: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        assert!(writers.iter().all(Result::is_ok));
+    });
+    assert!(is_whole(&fs::read(&path).unwrap()));
+    assert_eq!(directory.listing(), ["file", "neighbour"]);
+}
+
+/// Before the first is published, and, under wine, which replaces a file in two steps.
+fn assert_may_be_unreadable(error: &io::Error, old: Option<&str>) {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    assert!(cfg!(wine) || missing && old.is_none(), "{error}");
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
+fn of_creators_that_race_one_wins() {
+    let directory = prepare(None);
+    let path = directory.join("file");
+    let results: Vec<_> = thread::scope(|scope| {
+        let create = |n: usize| {
+            let path = &path;
+            move || WriteOptions::new().create(path, |w| write!(w, "{n}").map(|()| n))
+        };
+        let creators: Vec<_> = (0..16).map(|n| scope.spawn(create(n))).collect();
+        creators.into_iter().map(|creator| creator.join().unwrap()).collect()
+    });
+    let created: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
+    assert_eq!(created.len(), 1, "{results:?}");
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+    }
+    assert_state(&directory, Some(&created[0].to_string()));
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no processes")]
+fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
+    #[values(Some("old content"), None)] old: Option<&str>,
+    #[values("kill", "exit", "abort")] end: &str,
+    #[values("write", "create", "fail")] next: &str,
+) {
+    let directory = prepare(old);
+    let path = directory.join("file");
+    let mut child = spawn_staged(end, &path);
+    if end == "kill" {
+        child.kill().unwrap();
+    }
+    assert!(!child.wait().unwrap().success());
+
+    assert_destination(&directory, old);
+    let entries = directory.listing().len() - 1 - usize::from(old.is_some());
+    assert!(entries <= usize::from(!cfg!(target_os = "linux")), "{:?}", directory.listing());
+    let content = match (next, old) {
+        ("write", _) | ("create", None) => Some("next"),
+        _ => old,
+    };
+    let options = WriteOptions::new();
+    let result = match next {
+        "create" => options.create(&path, |w| write!(w, "next")),
+        "write" => options.write(&path, |w| write!(w, "next")),
+        _ => options.write(&path, |_| Err(io::Error::other("no"))),
+    };
+    assert_eq!(result.is_ok(), content == Some("next"), "{result:?}");
+    if next == "create" && old.is_some() {
+        // Refused before it staged anything; the one after that is not.
+        write(&path, old.unwrap()).unwrap();
+    }
+    assert_state(&directory, content);
+}
+
+/// A child that is inside its closure.
+fn spawn_staged(role: &str, path: &Path) -> process::Child {
+    let mut child = Child::new(role, path).command().stdout(Stdio::piped()).spawn().unwrap();
+    let mut answer = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("staged") {
+        line.clear();
+        assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
+    }
+    child
+}
+
+#[rstest]
+#[ignore = "what other tests run as a child process"]
+fn child() {
+    let Some((role, path)) = support::role() else { return };
+    let closure = |w: &mut Writer| {
+        w.write_all(new_content().as_bytes())?;
+        w.flush()?;
+        support::say("staged\n");
+        io::stdout().flush()?;
+        match role.as_str() {
+            "exit" => process::exit(7),
+            "abort" => process::abort(),
+            _ => thread::sleep(Duration::from_secs(60)),
+        }
+        io::Result::Ok(())
+    };
+    let options = WriteOptions::new();
+    let done = match role.as_str() {
+        "update" => options.update(path, |_, w| closure(w)),
+        _ => options.write(path, closure),
+    };
+    done.unwrap();
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no locks: nobody knows who is alive")]
+fn the_living_are_left_alone_and_the_dead_are_removed(
+    #[values(Some("old"), None)] old: Option<&str>,
+) {
+    let directory = prepare(old);
+    directory.file(".file.write-atomically", "left by a killed writer");
+    write_atomically(directory.join("file"), |slow| {
+        write_atomically(directory.join("file"), |fast| Ok(write!(fast, "fast")?))?;
+        assert_destination(&directory, Some("fast"));
+        Ok(write!(slow, "slow")?)
+    })
+    .unwrap();
+    assert_state(&directory, Some("slow"));
+}
+
+#[rstest]
+#[cfg_attr(windows, ignore = "making links needs a privilege; wine makes none and says it did")]
+#[cfg_attr(target_family = "wasm", ignore = "`std` makes no links there yet")]
+#[case::followed(true)]
+#[cfg_attr(windows, ignore = "making links needs a privilege; wine makes none and says it did")]
+#[cfg_attr(target_family = "wasm", ignore = "`std` makes no links there yet")]
+#[case::replaced(false)]
+fn a_link_is_followed_unless_it_is_to_be_replaced(#[case] follow: bool) {
+    let directory = prepare(Some("old"));
+    symlink(Path::new("file"), &directory.join("link"));
+    let options = WriteOptions::new().follow_symlinks(follow);
+    options.write(directory.join("link"), |w| write!(w, "new")).unwrap();
+    assert_eq!(directory.join("link").is_symlink(), follow);
+    assert_eq!(support::read(&directory.join("link")), "new");
+    assert_eq!(support::read(&directory.join("file")), if follow { "new" } else { "old" });
+    assert_eq!(directory.listing(), ["file", "link", "neighbour"]);
+}
+
+#[cfg(unix)]
+fn symlink(to: &Path, link: &Path) {
+    std::os::unix::fs::symlink(to, link).unwrap();
+}
+
+#[cfg(windows)]
+fn symlink(to: &Path, link: &Path) {
+    std::os::windows::fs::symlink_file(to, link).unwrap();
+}
+
+#[cfg(not(any(unix, windows)))]
+fn symlink(_to: &Path, _link: &Path) {
+    unreachable!("ignored");
+}
+
+fn count(old: Option<&mut Reader>, new: &mut Writer) -> io::Result<()> {
+    let old = old.map(io::read_to_string).transpose()?.unwrap_or("0".into());
+    write!(new, "{}", old.parse::<u32>().unwrap() + 1)
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
+fn no_update_is_lost(#[values(Some("0"), None)] old: Option<&str>) {
+    let directory = prepare(old);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    WriteOptions::new().update(directory.join("file"), count).unwrap();
+                }
+            });
+        }
+    });
+    assert_state(&directory, Some("24"));
+}
+
+#[rstest]
+#[cfg_attr(not(target_family = "wasm"), ignore = "where there are locks, it works")]
+fn without_locks_an_update_is_refused_before_the_closure_runs() {
+    let directory = prepare(Some("0"));
+    let error = WriteOptions::new().update(directory.join("file"), |_, _| -> io::Result<()> {
+        panic!("the closure ran in vain")
+    });
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_state(&directory, Some("0"));
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
+fn of_those_who_write_what_is_missing_one_does_and_the_others_wait() {
+    let directory = prepare(None);
+    let ran = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let done = write_if_missing(directory.join("file"), |w| {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    Ok(write!(w, "expensive")?)
+                });
+                done.unwrap();
+                assert_eq!(support::read(&directory.join("file")), "expensive");
+            });
+        }
+    });
+    assert_eq!(ran.into_inner(), 1);
+    assert_state(&directory, Some("expensive"));
+}
+
+#[rstest]
+fn what_is_the_same_is_not_written_again() {
+    let directory = prepare(None);
+    let write = |content: &str| {
+        write_if_changed(directory.join("file"), |w| Ok(write!(w, "{content}")?)).unwrap()
+    };
+    let modified = || fs::metadata(directory.join("file")).unwrap().modified().unwrap();
+    assert_eq!(write("one"), Change::Written(()));
+    let before = modified();
+    assert_eq!(write("one"), Change::Unchanged(()));
+    assert_eq!(modified(), before);
+    assert_state(&directory, Some("one"));
+    assert_eq!(write("two"), Change::Written(()));
+    assert_state(&directory, Some("two"));
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no locks")]
+fn an_update_within_an_update_of_the_same_file_is_a_deadlock_at_once(
+    #[values(Some("0"), None)] old: Option<&str>,
+) {
+    let directory = prepare(old);
+    let path = directory.join("file");
+    let options = WriteOptions::new();
+    let outer = options.update(&path, |_, _| {
+        // Another file is no problem.
+        options.update(directory.join("neighbour"), |_, w| write!(w, "untouched"))?;
+        options.update(&path, |_, w| write!(w, "inner"))
+    });
+    assert_eq!(outer.unwrap_err().kind(), io::ErrorKind::Deadlock);
+    assert_state(&directory, old);
+}
+
+#[rstest]
+#[cfg_attr(target_family = "wasm", ignore = "there are no processes")]
+fn who_is_killed_in_an_update_blocks_nobody(#[values(Some("0"), None)] old: Option<&str>) {
+    let directory = prepare(old);
+    let path = directory.join("file");
+    let mut child = spawn_staged("update", &path);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    WriteOptions::new().update(&path, count).unwrap();
+    assert_state(&directory, Some("1"));
+}
+
+#[rstest]
+#[cfg_attr(unix, ignore = "where there are private directories, it works")]
+fn what_needs_a_private_directory_is_refused_before_the_closure_runs(
+    #[values("path", "directory", "batch")] what: &str,
+    #[values(true, false)] exists: bool,
+) {
+    let directory = prepare(None);
+    let path = directory.join("new");
+    match (exists, what) {
+        (true, "directory") => fs::create_dir(&path).unwrap(),
+        (true, _) => fs::write(&path, "old").unwrap(),
+        (false, _) => {}
+    }
+    let before = directory.listing();
+    let options = WriteOptions::new();
+    let ran = || -> io::Result<()> { panic!("the closure ran in vain") };
+    let error = match what {
+        "path" => options.write_path(&path, |_| ran()),
+        "directory" => options.write_dir(&path, |_| ran()),
+        _ => options.write_batch(|batch| batch.write(&path, |_| ran())),
+    };
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert_eq!(directory.listing(), before);
+}
