@@ -272,7 +272,7 @@ pub(crate) fn directory_path(directory: &Directory) -> io::Result<PathBuf> {
 pub(crate) fn take_over(directory: &Directory, name: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = openat(directory, name, flags, Mode::empty())?;
-    Ok(fs::chmod(descriptor_path(&opened), Mode::RWXU)?)
+    Ok(fs::chmod(descriptor_path(&opened), unix::OWN)?)
 }
 
 /// rename(2): `RENAME_NOREPLACE` needs the filesystem's support, EINVAL without.

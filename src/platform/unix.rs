@@ -528,12 +528,14 @@ pub(crate) fn entries(
     }))
 }
 
+/// What [`take_over`] sets: with the sticky bit, by which a staging directory is known.
+pub(super) const OWN: Mode = Mode::RWXU.union(Mode::SVTX);
+
 /// Gives the caller, who owns it, full access to a directory and nobody else any.
 pub(crate) fn take_over(directory: &Directory, name: &Path) -> io::Result<()> {
-    let mode = Mode::RWXU;
     match open_subdirectory(directory, name) {
-        Ok(opened) => Ok(fs::fchmod(&opened, mode)?),
-        Err(_) => Ok(fs::chmodat(directory, name, mode, AtFlags::SYMLINK_NOFOLLOW)?),
+        Ok(opened) => Ok(fs::fchmod(&opened, OWN)?),
+        Err(_) => Ok(fs::chmodat(directory, name, OWN, AtFlags::SYMLINK_NOFOLLOW)?),
     }
 }
 
