@@ -73,8 +73,7 @@ fn from_statx(statx: &Statx) -> Stat {
 /// proc(5): the links in `/proc/self/fd` are followed without going through the path they show.
 pub(crate) fn has_magic_links(directory: &Directory) -> io::Result<bool> {
     const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-    #[allow(clippy::unnecessary_cast)]
-    Ok(fs::fstatfs(directory)?.f_type as u64 == PROC_SUPER_MAGIC)
+    Ok(filesystem_magic(directory)? == PROC_SUPER_MAGIC)
 }
 
 /// A file without a name in this directory's filesystem; `None` where there is no such thing.
@@ -231,6 +230,27 @@ pub(crate) fn start_writeback(file: &File, offset: u64, length: u64) {
     let _ = fs::fadvise(file, offset, std::num::NonZeroU64::new(length), Advice::DontNeed);
 }
 
+/// close(2): some filesystems write what is left to their server when a file is closed, and only that
+/// call's result tells that it failed, which no safe function does.
+pub(crate) fn writes_on_close(file: &File) -> bool {
+    // statfs(2); Linux, include/uapi/linux/magic.h and fs/ceph, fs/smb.
+    const FUSE: u64 = 0x6573_5546;
+    const NFS: u64 = 0x6969;
+    const CIFS: u64 = 0xff53_4d42;
+    const SMB2: u64 = 0xfe53_4d42;
+    const CEPH: u64 = 0x00c3_6400;
+    const AFS: u64 = 0x6b41_4653;
+    const V9FS: u64 = 0x0102_1997;
+    let on_close = [FUSE, NFS, CIFS, SMB2, CEPH, AFS, V9FS];
+    filesystem_magic(file).map_or(true, |magic| on_close.contains(&magic))
+}
+
+/// What kind of filesystem a file is on (statfs(2)). The type's width differs between architectures.
+#[allow(clippy::unnecessary_cast)]
+fn filesystem_magic(file: impl AsFd) -> io::Result<u64> {
+    Ok(fs::fstatfs(file)?.f_type as u64 & 0xffff_ffff)
+}
+
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     Ok(retry(|| fs::fdatasync(file))?)
 }
@@ -308,8 +328,7 @@ pub(crate) fn filesystem_sync_reports_losses(file: &File) -> io::Result<bool> {
     const BTRFS: u64 = 0x9123_683e;
     const F2FS: u64 = 0xf2f5_2010;
     const TMPFS: u64 = 0x0102_1994;
-    #[allow(clippy::unnecessary_cast)]
-    let magic = fs::fstatfs(file)?.f_type as u64;
+    let magic = filesystem_magic(file)?;
     let is_listed = matches!(magic, EXT4 | XFS | BTRFS | F2FS | TMPFS);
     Ok(is_listed && kernel_version() >= Some((5, 8)))
 }
