@@ -176,8 +176,8 @@ impl<E> Batch<E> {
     fn add(&mut self, written: Written<'_>, directory: usize) -> Result<(), Error> {
         let Written { target, file, entry, .. } = written;
         let Target { path, name, missing_parents, found, .. } = target;
-        if self.options.durability != Durability::Relaxed
-            && !self.directories.filesystem(directory).reports_losses
+        if !self.directories.filesystem(directory).reports_losses
+            && staged::must_sync(&self.options, &file)
         {
             // Later, with the file closed, an error could be lost.
             platform::sync_file(&file).map_err(Error::at(Step::Sync, &path))?;

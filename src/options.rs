@@ -34,7 +34,9 @@ pub enum Durability {
     Durable,
     /// The old content or the new, whole. Syncs the file, and leaves the directory to the system.
     Consistent,
-    /// Whatever the filesystem makes of it; possibly an empty file. Syncs nothing.
+    /// Whatever the filesystem makes of it; possibly an empty file. Syncs nothing, except where closing
+    /// a file is what writes it (network filesystems, FUSE), because only syncing tells there that it
+    /// failed.
     Relaxed,
 }
 

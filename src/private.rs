@@ -174,14 +174,21 @@ pub(crate) fn locate(directory: &Directory, path: &Path) -> io::Result<PathBuf> 
         &|| std::fs::canonicalize(path).ok().and_then(parent),
     ];
     let wanted = platform::stat_directory(directory)?;
-    let leads_there = |path: &PathBuf| {
-        let opened = platform::open_directory(None, path);
-        opened
-            .and_then(|found| platform::stat_directory(&found))
-            .is_ok_and(|s| s.is_same_file(&wanted))
+    let mut failure = None;
+    let mut leads_there = |path: &PathBuf| {
+        let found = platform::open_directory(None, path);
+        match found.and_then(|found| platform::stat_directory(&found)) {
+            Ok(found) => found.is_same_file(&wanted),
+            Err(error) => {
+                failure.get_or_insert(error);
+                false
+            }
+        }
     };
-    let found = candidates.iter().filter_map(|candidate| candidate()).find(leads_there);
-    found.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, "no absolute path leads to its directory")
+    let found = candidates.iter().filter_map(|candidate| candidate()).find(&mut leads_there);
+    found.ok_or_else(|| match failure {
+        // No descriptors, no memory: the path may well be right.
+        Some(error) if error.kind() != io::ErrorKind::NotFound => error,
+        _ => io::Error::new(io::ErrorKind::NotFound, "no absolute path leads to its directory"),
     })
 }

@@ -288,7 +288,7 @@ impl<'o> Written<'o> {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.options.durability != Durability::Relaxed && !self.is_synced {
+        if !self.is_synced && must_sync(self.options, &self.file) {
             // fsync(2): after an error the pages count as clean, and another sync would succeed.
             // There is none: the error ends this write, and the staging file with it.
             platform::sync_file(&self.file)?;
@@ -337,6 +337,12 @@ impl<'o> Written<'o> {
         (self.file, self.entry, self.is_synced) = (named, Some(entry), false);
         Ok(())
     }
+}
+
+/// Whether content is synced before it is published. Closing a file may fail to bring it to a server;
+/// where it does that, syncing is what it comes to, and finds out while nothing is published yet.
+pub(crate) fn must_sync(options: &WriteOptions, file: &File) -> bool {
+    options.durability != Durability::Relaxed || platform::writes_on_close(file)
 }
 
 /// Content that is at the destination.

@@ -310,6 +310,11 @@ pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<()
 
 pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
 
+/// Whether closing a file may fail to write it. Not known here.
+pub(crate) fn writes_on_close(_file: &File) -> bool {
+    false
+}
+
 /// Brings content and size of a file to stable storage.
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()

@@ -348,6 +348,11 @@ pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<()
 /// Lets the kernel start writing a finished part of the file.
 pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
 
+/// Whether closing a file may fail to write it. Not known here.
+pub(crate) fn writes_on_close(_file: &File) -> bool {
+    false
+}
+
 /// Brings content and size of a file to stable storage.
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
@@ -528,12 +533,14 @@ pub(crate) fn entries(
     }))
 }
 
+/// What [`take_over`] sets: with the sticky bit, by which a staging directory is known.
+pub(super) const OWN: Mode = Mode::RWXU.union(Mode::SVTX);
+
 /// Gives the caller, who owns it, full access to a directory and nobody else any.
 pub(crate) fn take_over(directory: &Directory, name: &Path) -> io::Result<()> {
-    let mode = Mode::RWXU;
     match open_subdirectory(directory, name) {
-        Ok(opened) => Ok(fs::fchmod(&opened, mode)?),
-        Err(_) => Ok(fs::chmodat(directory, name, mode, AtFlags::SYMLINK_NOFOLLOW)?),
+        Ok(opened) => Ok(fs::fchmod(&opened, OWN)?),
+        Err(_) => Ok(fs::chmodat(directory, name, OWN, AtFlags::SYMLINK_NOFOLLOW)?),
     }
 }
 

@@ -391,6 +391,11 @@ pub(crate) fn reveal(directory: &Directory, file: &File) -> io::Result<()> {
     file.set_permissions(plain.metadata()?.permissions())
 }
 
+/// Whether closing a file may fail to write it. Not known here.
+pub(crate) fn writes_on_close(_file: &File) -> bool {
+    false
+}
+
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     match file.sync_all() {
         // FlushFileBuffers: not for handles that are open only for reading. What is read is not ours.

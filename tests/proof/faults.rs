@@ -310,6 +310,9 @@ fn look(
             Progress { started: 1, done: 0 }
         }
         Outcome::Succeeded | Outcome::FailedAndReplaced => Progress { started: 1, done: 1 },
+        Outcome::FailedAndOld if last.contains("already published") => {
+            Progress { started: 1, done: 0 }
+        }
         Outcome::FailedAndOld => Progress { started: 0, done: 0 },
     };
     let wrong = |(wrong, what): (Wrong, String)| anyhow::anyhow!("{wrong:?}: {what}, after {last}");

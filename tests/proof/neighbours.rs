@@ -99,6 +99,11 @@ fn race(shared: Shared, operation: &'static Operation, plant: &str) -> anyhow::R
     let began = Instant::now();
     while began.elapsed() < TIME {
         let version = succeeded + failed + 1;
+        // A FIFO that was moved to the destination is written to, and waits for a reader.
+        let destination = directory.join(operation.shape.files(version).remove(0));
+        if destination.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            fs::remove_file(&destination).or_else(|_| fs::remove_dir(&destination))?;
+        }
         let call = Instant::now();
         let error = writer.write(version)?;
         slowest = slowest.max(call.elapsed());

@@ -265,6 +265,10 @@ pub fn one_more_call(operation: &Operation, directory: &Path, started: u32) -> a
     let file = format!("file-{started}");
     match directory.join(&file).exists() {
         false => (operation.run)(directory, started),
+        // Those who lock look for the lock entry of one who was killed.
+        true if operation.locks => update_atomically(directory.join(&file), |_, w| {
+            Ok(w.write_all(&content(started, &file))?)
+        }),
         true => Ok(write_atomically::write(directory.join(&file), content(started, &file))?),
     }
 }

@@ -74,11 +74,22 @@ impl Directory {
 }
 
 pub fn listing(directory: &Path) -> Vec<String> {
-    let names = fs::read_dir(directory).unwrap();
-    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    let mut names: Vec<_> = names.map(|entry| name(entry.unwrap())).collect();
-    names.sort();
-    names
+    let names = || {
+        let names = fs::read_dir(directory).unwrap();
+        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        let mut names: Vec<_> = names.map(|entry| name(entry.unwrap())).collect();
+        names.sort();
+        names
+    };
+    // libfuse renames a file that is open instead of removing it, and removes it once the kernel has
+    // told it that the file was closed, which may be a moment later.
+    for _ in 0..1000 {
+        if !names().iter().any(|name| name.starts_with(".fuse_hidden")) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    names()
 }
 
 /// Where `tests/privileged` has mounted its filesystems.
