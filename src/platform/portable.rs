@@ -122,7 +122,12 @@ pub(crate) fn user() -> u32 {
 
 /// Whether the caller may write what is there.
 pub(crate) fn check_writable(directory: &SelectedDirectory, name: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).open(directory.join(name)).map(drop)
+    let path = directory.join(name);
+    match fs::symlink_metadata(&path)?.is_dir() {
+        // Nothing short of writing tells.
+        true => Ok(()),
+        false => OpenOptions::new().write(true).open(path).map(drop),
+    }
 }
 
 /// Whether the links in this directory lead to open files instead of paths, as `/proc/self/fd`'s do.

@@ -189,11 +189,8 @@ pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
 /// Whether the caller may write what is there: the read-only attribute, then the access rights.
 pub(crate) fn check_writable(directory: &Directory, name: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(directory.join(name))?;
-    if metadata.is_dir() {
-        // The attribute means something else there, and nothing short of writing tells.
-        return Ok(());
-    }
-    if metadata.permissions().readonly() {
+    // On a directory the attribute says something else.
+    if !metadata.is_dir() && metadata.permissions().readonly() {
         return Err(super::error(Code::NoAccess));
     }
     match portable::check_writable(directory, name) {
