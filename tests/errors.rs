@@ -11,7 +11,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use rstest::rstest;
-use support::{Child, Directory};
+#[cfg(target_os = "linux")]
+use support::Child;
+use support::Directory;
 use write_atomically::{Error, Step, WriteOptions, create_atomically, write, write_atomically};
 
 #[derive(Debug, PartialEq, thiserror::Error)]
