@@ -513,7 +513,7 @@ pub(crate) fn directory_path(_directory: &Directory) -> io::Result<PathBuf> {
 pub(crate) fn entries(
     directory: &Directory,
 ) -> io::Result<impl Iterator<Item = io::Result<(PathBuf, Option<Kind>)>> + use<>> {
-    let list = fs::Dir::read_from(directory)?;
+    let list = retry(|| fs::Dir::read_from(directory))?;
     Ok(list.filter_map(|entry| {
         let entry = match entry {
             Ok(entry) => entry,
