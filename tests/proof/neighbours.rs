@@ -2,7 +2,8 @@
 //! staging names, swaps directories and reads what can be read.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use libtest_mimic::Trial;
-use rustix::fs::{CWD, FileType, FlockOperation, Mode};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags};
 use write_atomically::{Error, Step, WriteOptions};
 
 use crate::content::content;
@@ -286,11 +287,15 @@ fn put(plant: &str, directory: &Path, name: &str, outside: &Path) -> Option<File
 fn pry(path: &Path) -> Option<String> {
     // Whoever may remove entries can put a file of their own at the destination, too, and what is
     // written to that is theirs to read.
-    let metadata = path.symlink_metadata().ok()?;
+    // It may be a FIFO of this neighbour's own by the time that it is opened: never wait.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?);
+    let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.uid() == rustix::process::getuid().as_raw() {
         return None;
     }
-    let bytes = fs::read(path).ok()?;
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes).ok()?;
     let theirs = !bytes.is_empty() && bytes != b"planted";
     theirs.then(|| format!("read {} bytes of {}", bytes.len(), path.display()))
 }
