@@ -254,10 +254,6 @@ pub(crate) fn stop_writing(
     Ok(())
 }
 
-pub(crate) fn rename(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
-    Ok(fs::renameat(directory, from, directory, to)?)
-}
-
 /// Renames across two directories of the same filesystem.
 pub(crate) fn rename_to(
     directory: &Directory,
