@@ -1,6 +1,8 @@
 //! `write_batch`: many files, none of them before all are there.
 #![cfg(all(target_os = "linux", feature = "anyhow"))]
 
+#[path = "support/filesystems.rs"]
+mod filesystems;
 mod support;
 #[path = "support/trees.rs"]
 mod trees;
@@ -12,10 +14,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
+use filesystems::filesystems;
 use rstest::rstest;
 use rstest_reuse::{self, apply};
 use support::{Child, Directory, Mount, NOBODY};
-use trees::filesystems;
 use write_atomically::{
     Batch, Durability, Error, Step, WriteOptions, write, write_batch, write_path_atomically,
 };

@@ -1,6 +1,8 @@
 //! `write_path_atomically`: whatever the producer does at its path, the destination is whole.
 #![cfg(all(target_os = "linux", feature = "anyhow"))]
 
+#[path = "support/filesystems.rs"]
+mod filesystems;
 mod support;
 #[path = "support/trees.rs"]
 mod trees;
@@ -13,10 +15,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process;
 
+use filesystems::filesystems;
 use rstest::rstest;
 use rstest_reuse::{self, apply};
 use support::{Child, Directory, Mount, NOBODY};
-use trees::filesystems;
 use write_atomically::{Durability, Error, Step, WriteOptions, write, write_path_atomically};
 
 fn prepare(filesystem: &str, old: Option<&str>) -> Directory {

@@ -1,6 +1,8 @@
 //! `write_dir_atomically`: the old tree or the new one, whatever happens to whom.
 #![cfg(all(target_os = "linux", feature = "anyhow"))]
 
+#[path = "support/filesystems.rs"]
+mod filesystems;
 mod support;
 #[path = "support/trees.rs"]
 mod trees;
@@ -15,11 +17,11 @@ use std::process::{self, Command};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use filesystems::filesystems;
 use rstest::rstest;
 use rstest_reuse::{self, apply};
 use rustix::fs::{Mode, OFlags};
 use support::{Child, Directory, Mount, NOBODY};
-use trees::filesystems;
 use write_atomically::{Durability, Error, Step, WriteOptions, write_dir_atomically};
 
 /// What the destination is before: nothing, or a tree.

@@ -1,6 +1,8 @@
 //! `write_if_missing`: one runs, the others wait, nothing is replaced.
 #![cfg(all(target_os = "linux", feature = "anyhow"))]
 
+#[path = "support/filesystems.rs"]
+mod filesystems;
 mod support;
 
 use std::fs::{self, File, OpenOptions};
@@ -15,28 +17,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use filesystems::filesystems;
 use rstest::rstest;
-use rstest_reuse::{apply, template};
+use rstest_reuse::apply;
 use rustix::fs::{FlockOperation, flock};
 use support::{Child, Directory};
 use write_atomically::{Durability, Error, Step, WriteOptions, write_if_missing};
-
-#[template]
-#[rstest]
-#[case::here("here")]
-#[ignore = "needs a mounted ext4: run tests/privileged"]
-#[case::ext4("ext4")]
-#[ignore = "needs a mounted xfs: run tests/privileged"]
-#[case::xfs("xfs")]
-#[ignore = "needs a mounted btrfs: run tests/privileged"]
-#[case::btrfs("btrfs")]
-#[ignore = "needs a mounted tmpfs: run tests/privileged"]
-#[case::tmpfs("tmpfs")]
-#[ignore = "needs a mounted overlayfs: run tests/privileged"]
-#[case::overlay("overlay")]
-#[ignore = "needs a mounted FUSE filesystem: run tests/privileged"]
-#[case::fuse("fuse")]
-fn filesystems(#[case] filesystem: &str) {}
 
 fn relaxed() -> WriteOptions {
     WriteOptions::new().durability(Durability::Relaxed)

@@ -1,6 +1,8 @@
 //! Promises 1 and 2: whole or not at all, and a failure leaves no trace; on every filesystem.
 #![cfg(all(target_os = "linux", feature = "anyhow"))]
 
+#[path = "support/filesystems.rs"]
+mod filesystems;
 mod support;
 
 use std::io::{self, Write};
@@ -9,28 +11,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process;
 
+use filesystems::filesystems;
 use rstest::rstest;
-use rstest_reuse::{apply, template};
+use rstest_reuse::apply;
 use support::{Child, Directory};
 use write_atomically::{Writer, create_atomically, write, write_atomically};
-
-/// `fuse` is one that knows no unnamed files.
-#[template]
-#[rstest]
-#[case::here("here")]
-#[ignore = "needs a mounted ext4: run tests/privileged"]
-#[case::ext4("ext4")]
-#[ignore = "needs a mounted xfs: run tests/privileged"]
-#[case::xfs("xfs")]
-#[ignore = "needs a mounted btrfs: run tests/privileged"]
-#[case::btrfs("btrfs")]
-#[ignore = "needs a mounted tmpfs: run tests/privileged"]
-#[case::tmpfs("tmpfs")]
-#[ignore = "needs a mounted overlayfs: run tests/privileged"]
-#[case::overlay("overlay")]
-#[ignore = "needs a mounted FUSE filesystem: run tests/privileged"]
-#[case::fuse("fuse")]
-fn filesystems(#[case] filesystem: &str) {}
 
 /// More than a buffer, and no multiple of a block.
 fn new_content() -> String {

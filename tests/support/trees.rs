@@ -1,4 +1,4 @@
-//! What the tests of paths, directories and batches share: trees to look at, and the filesystems.
+//! What the tests of paths, directories and batches share: trees to look at.
 #![allow(dead_code)] // Each test file uses a part.
 
 use std::collections::BTreeMap;
@@ -7,27 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rstest_reuse::template;
-
 use crate::support::{self, Child};
-
-/// `fuse` is one that knows no unnamed files.
-#[template]
-#[rstest]
-#[case::here("here")]
-#[ignore = "needs a mounted ext4: run tests/privileged"]
-#[case::ext4("ext4")]
-#[ignore = "needs a mounted xfs: run tests/privileged"]
-#[case::xfs("xfs")]
-#[ignore = "needs a mounted btrfs: run tests/privileged"]
-#[case::btrfs("btrfs")]
-#[ignore = "needs a mounted tmpfs: run tests/privileged"]
-#[case::tmpfs("tmpfs")]
-#[ignore = "needs a mounted overlayfs: run tests/privileged"]
-#[case::overlay("overlay")]
-#[ignore = "needs a mounted FUSE filesystem: run tests/privileged"]
-#[case::fuse("fuse")]
-fn filesystems(#[case] filesystem: &str) {}
 
 /// All that is below a directory: paths, and contents, link targets or kinds.
 pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
