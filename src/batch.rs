@@ -22,6 +22,10 @@ pub(crate) fn write<T, E: From<io::Error>>(
     options: &WriteOptions,
     write: impl FnOnce(&mut Batch<E>) -> Result<T, E>,
 ) -> Result<T, E> {
+    if !platform::HAS_PRIVATE_DIRECTORIES {
+        let lacking = "batches need directories that show whether their maker is alive";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, lacking).into());
+    }
     let mut batch = Batch::new(options);
     let value = write(&mut batch)?;
     batch.publish().map_err(io::Error::from)?;
@@ -229,7 +233,7 @@ impl<E> Batch<E> {
         let was_open = waiting.file.is_some();
         let file = match waiting.file.take() {
             Some(file) => file,
-            None => platform::open_to_lock(&private.directory, &waiting.staged_as)
+            None => platform::open_to_finish(&private.directory, &waiting.staged_as)
                 .map_err(at(Step::Metadata))?,
         };
         let options = &self.options;
@@ -353,7 +357,7 @@ struct Filesystem {
 }
 
 /// Each takes two descriptors.
-const OPEN_DIRECTORIES: usize = 16;
+const OPEN_DIRECTORIES: usize = if platform::DESCRIPTORS_ARE_FEW { 16 } else { usize::MAX };
 
 impl Directories {
     /// The number of a destination's directory, with a private staging directory in it.
@@ -402,7 +406,7 @@ impl Directories {
         let name = PathBuf::from(self.next.to_string());
         self.next += 1;
         let directory = self.awake(directory)?.directory.clone();
-        let file = platform::stage_named(&directory, &name, mode)?;
+        let file = platform::stage_inside(&directory, &name, mode)?;
         Ok((file, StagingEntry { directory, name }))
     }
 

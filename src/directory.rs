@@ -46,7 +46,7 @@ impl<'o> Construction<'o> {
         if target.found.is_some() {
             check_exchange(&workplace, &target)?;
         }
-        let filesystem = platform::open_to_lock(directory, Path::new(".")).map_err(at)?;
+        let filesystem = platform::open_itself(directory).map_err(at)?;
         Ok(Construction { target, options, workplace, filesystem })
     }
 
@@ -188,7 +188,7 @@ fn check_exchange(workplace: &Workplace, target: &Target) -> Result<(), Error> {
         Ok(()) => {}
         Err(error) if platform::is_unsupported(&error) => {
             return Err(at(platform::error(Code::Unsupported)).hint(
-                "this filesystem can't swap two directories in one step (renameat2(2), \
+                "there is no way here to swap two directories in one step (on Linux, renameat2(2) with \
                  RENAME_EXCHANGE), so that an existing one can't be replaced",
             ));
         }

@@ -40,9 +40,11 @@ impl Private {
         if platform::try_lock_directory(&self.directory) == Lock::Busy {
             return Ok(());
         }
+        // Closed by now, for all that matters: the parent takes its place here.
+        let directory = std::mem::replace(&mut self.directory, self.parent.clone());
         // The closure may have done anything to it.
-        match staging::leads_to_directory(&self.parent, &name, &self.directory)? {
-            true => tree::remove(&self.parent, &name, &self.directory),
+        match staging::leads_to_directory(&self.parent, &name, &directory)? {
+            true => tree::remove(&self.parent, &name, directory),
             false => Ok(()),
         }
     }
@@ -120,7 +122,7 @@ impl Workplace {
         let private = Private::create(target).map_err(at(Step::Stage))?;
         let reserve = reserve(&private.directory).map_err(at(Step::Stage))?;
         let name = target.file_name().to_owned();
-        let path = parent.join(&private.name).join(&name);
+        let path = platform::plain_path(parent.join(&private.name).join(&name));
         Ok(Workplace { private, name, path, reserve })
     }
 
@@ -143,7 +145,7 @@ impl Workplace {
         if !matches!(there.kind, platform::Kind::File | platform::Kind::Directory) {
             return Err(at(platform::error(Code::InvalidName)).hint(WRONG_KIND));
         }
-        let file = platform::open_to_lock(directory, name).map_err(at)?;
+        let file = platform::open_to_finish(directory, name).map_err(at)?;
         let stat = platform::stat_file(&file).map_err(at)?;
         Ok((file, stat))
     }
@@ -156,7 +158,7 @@ pub(crate) const WRONG_KIND: &str =
 const RESERVE: usize = 8;
 
 pub(crate) fn reserve(directory: &Directory) -> io::Result<Vec<File>> {
-    (0..RESERVE).map(|_| platform::open_to_lock(directory, Path::new("."))).collect()
+    (0..RESERVE).map(|_| platform::open_itself(directory)).collect()
 }
 
 /// An absolute path of a pinned directory, for a closure that needs one.

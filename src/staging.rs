@@ -80,22 +80,18 @@ pub(crate) fn create_directory(target: &Target) -> io::Result<(Directory, PathBu
     let claim = Claim { target };
     let (staged, name) = claim.try_names(Patience::NONE, |name| {
         platform::make_directory(&target.directory, name, PRIVATE)?;
-        let directory = match platform::open_subdirectory(&target.directory, name) {
-            Ok(directory) => directory,
-            // As below.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
+        use io::ErrorKind::{AlreadyExists, NotFound, WouldBlock};
+        let (directory, lock) = match platform::hold_directory(&target.directory, name) {
+            Ok(held) => held,
+            // Another writer took it for dead before our lock, and removes it.
+            Err(e) if matches!(e.kind(), NotFound | WouldBlock) => return Err(AlreadyExists.into()),
             Err(error) => {
                 let _ = platform::remove_directory(&target.directory, name);
                 return Err(error);
             }
         };
-        match platform::try_lock_directory(&directory) {
-            Lock::Held if leads_to_directory(&target.directory, name, &directory)? => {}
-            Lock::Unsupported => {}
-            // Another writer took it for dead before our lock, and removes it.
-            Lock::Held | Lock::Busy => return Err(io::ErrorKind::AlreadyExists.into()),
+        if lock == Lock::Held && !leads_to_directory(&target.directory, name, &directory)? {
+            return Err(AlreadyExists.into());
         }
         mark(&directory);
         Ok((directory, name.to_owned()))
@@ -243,6 +239,7 @@ impl Claim<'_> {
         let file = match platform::open_to_lock(directory, name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Found::Alive),
             Err(_) => return Ok(Found::Foreign),
         };
         match platform::try_lock(&file) {
@@ -258,16 +255,12 @@ impl Claim<'_> {
 
     fn clear_dead_directory(&self, name: &Path) -> io::Result<Found> {
         let parent = &self.target.directory;
-        let directory = match platform::open_subdirectory(parent, name) {
-            Ok(directory) => directory,
+        let directory = match platform::seize_directory(parent, name) {
+            Ok((directory, Lock::Held)) => directory,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(_) => return Ok(Found::Foreign),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Found::Alive),
+            Ok(_) | Err(_) => return Ok(Found::Foreign),
         };
-        match platform::try_lock_directory(&directory) {
-            Lock::Held => {}
-            Lock::Busy => return Ok(Found::Alive),
-            Lock::Unsupported => return Ok(Found::Foreign),
-        }
         if !leads_to_directory(parent, name, &directory)? {
             return Ok(Found::Nothing);
         }
@@ -276,7 +269,7 @@ impl Claim<'_> {
             return Ok(Found::Alive);
         }
         // What a killed writer's children still fill, or nobody may remove, must not stop others.
-        match tree::remove(parent, name, &directory) {
+        match tree::remove(parent, name, Arc::new(directory)) {
             Ok(()) => Ok(Found::Nothing),
             Err(_) => Ok(Found::Foreign),
         }

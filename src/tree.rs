@@ -7,18 +7,24 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::platform::{self, Code, Directory, Kind, Stat};
 
-/// Removes a directory with all that is in it. `directory` is what the name leads to.
-pub(crate) fn remove(parent: &Directory, name: &Path, directory: &Directory) -> io::Result<()> {
-    // Somebody who still has it open may fill it again meanwhile.
+/// Removes a directory that the caller holds, with all that is in it. `directory` is what the name leads
+/// to.
+pub(crate) fn remove(
+    parent: &Directory,
+    name: &Path,
+    mut directory: Arc<Directory>,
+) -> io::Result<()> {
     for _ in 0..3 {
-        clear(directory)?;
-        match platform::remove_directory(parent, name) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            done => return done,
-        }
+        clear(&directory)?;
+        directory = match platform::remove_held_directory(parent, name, directory)? {
+            None => return Ok(()),
+            // Somebody who still has it open has filled it again meanwhile.
+            Some(directory) => directory,
+        };
     }
     Err(io::ErrorKind::DirectoryNotEmpty.into())
 }
@@ -146,7 +152,7 @@ impl Visitor for Syncing<'_> {
         if kind != Kind::File {
             return Ok(());
         }
-        let opened = platform::open_to_lock(directory, name);
+        let opened = platform::open_to_finish(directory, name);
         match self.unless_unreadable(opened)? {
             Some(file) => file.sync_all(),
             None => Ok(()),
@@ -204,7 +210,7 @@ struct Level {
 }
 
 /// How many levels keep their descriptor.
-const OPEN_LEVELS: usize = 4;
+const OPEN_LEVELS: usize = if platform::DESCRIPTORS_ARE_FEW { 4 } else { usize::MAX };
 
 /// Visits all that is below a directory, depth first.
 fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
@@ -227,6 +233,8 @@ fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
             if parent.open.is_none() {
                 parent.open = Some(go_up(open, &parent.stat)?);
             }
+            // Windows removes nothing that is open.
+            current.open = None;
             if let Some(open) = &parent.open {
                 visitor.left(open, &current.name)?;
             }

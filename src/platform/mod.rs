@@ -3,6 +3,8 @@
 
 #[cfg(target_vendor = "apple")]
 mod apple;
+#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
+mod bsd;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(not(unix))]
@@ -10,7 +12,13 @@ mod linux;
 mod portable;
 #[cfg(unix)]
 #[cfg_attr(
-    any(target_os = "linux", target_os = "android", target_vendor = "apple"),
+    any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_vendor = "apple"
+    ),
     allow(dead_code)
 )]
 mod unix;
@@ -19,13 +27,21 @@ mod windows;
 
 #[cfg(target_vendor = "apple")]
 pub(crate) use apple::*;
+#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
+pub(crate) use bsd::*;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use linux::*;
 #[cfg(not(any(unix, windows)))]
 pub(crate) use portable::*;
 #[cfg(all(
     unix,
-    not(any(target_os = "linux", target_os = "android", target_vendor = "apple"))
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_vendor = "apple"
+    ))
 ))]
 pub(crate) use unix::*;
 #[cfg(windows)]

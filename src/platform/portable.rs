@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{self, Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Code, Directory as SelectedDirectory, Kind, Lock, Stat};
 use crate::error::Step;
@@ -95,15 +96,18 @@ pub(crate) fn stat_directory(directory: &SelectedDirectory) -> io::Result<Stat> 
 }
 
 /// There are no permission bits here, no owners, and no numbers that identify a file.
-fn from_metadata(metadata: &fs::Metadata) -> Stat {
-    let file_type = metadata.file_type();
-    let kind = match () {
+pub(super) fn from_metadata(metadata: &fs::Metadata) -> Stat {
+    let kind = kind(metadata.file_type());
+    Stat { kind, len: metadata.len(), ..of_kind(kind) }
+}
+
+fn kind(file_type: fs::FileType) -> Kind {
+    match () {
         () if file_type.is_symlink() => Kind::Symlink,
         () if file_type.is_dir() => Kind::Directory,
         () if file_type.is_file() => Kind::File,
         () => Kind::Other,
-    };
-    Stat { kind, len: metadata.len(), ..of_kind(kind) }
+    }
 }
 
 pub(super) fn of_kind(kind: Kind) -> Stat {
@@ -150,6 +154,15 @@ pub(crate) fn stage_named(
     OpenOptions::new().read(true).write(true).create_new(true).open(directory.join(name))
 }
 
+/// The same in a private staging directory.
+pub(crate) fn stage_inside(
+    directory: &SelectedDirectory,
+    name: &Path,
+    mode: u32,
+) -> io::Result<File> {
+    stage_named(directory, name, mode)
+}
+
 /// A file to stage in that belongs to no directory, for destinations that have none.
 pub(crate) fn stage_elsewhere() -> io::Result<File> {
     // `std::env::temp_dir` panics on WASI.
@@ -168,6 +181,16 @@ pub(crate) fn stage_elsewhere() -> io::Result<File> {
 /// Opens what is there, to look at it or to lock it.
 pub(crate) fn open_to_lock(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
     File::open(directory.join(name))
+}
+
+/// Opens what others have produced, to give it its metadata and to sync it.
+pub(crate) fn open_to_finish(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
+    super::open_to_lock(directory, name)
+}
+
+/// Opens a directory once more.
+pub(crate) fn open_itself(directory: &SelectedDirectory) -> io::Result<File> {
+    File::open(directory.path())
 }
 
 /// Opens a destination that is written into instead of being replaced.
@@ -385,8 +408,45 @@ pub(crate) fn open_subdirectory(
     }
 }
 
+/// Opens a directory that the caller has just made, and takes its lock: `WouldBlock` if somebody else
+/// has it.
+pub(crate) fn hold_directory(
+    parent: &SelectedDirectory,
+    name: &Path,
+) -> io::Result<(SelectedDirectory, Lock)> {
+    Ok((super::open_subdirectory(parent, name)?, Lock::Unsupported))
+}
+
+/// Opens a directory that may be dead, and takes its lock: `WouldBlock` if somebody else has it.
+pub(crate) fn seize_directory(
+    parent: &SelectedDirectory,
+    name: &Path,
+) -> io::Result<(SelectedDirectory, Lock)> {
+    Ok((super::open_subdirectory(parent, name)?, Lock::Unsupported))
+}
+
+/// Removes a directory that the caller has the lock of; gives it back if it is not empty.
+pub(crate) fn remove_held_directory(
+    parent: &SelectedDirectory,
+    name: &Path,
+    directory: Arc<SelectedDirectory>,
+) -> io::Result<Option<Arc<SelectedDirectory>>> {
+    match remove_directory(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Some(directory)),
+        done => done.map(|()| None),
+    }
+}
+
 pub(crate) fn try_lock_directory(_directory: &SelectedDirectory) -> Lock {
     Lock::Unsupported
+}
+
+/// Whether a process can have only so many open. Not known here.
+pub(crate) const DESCRIPTORS_ARE_FEW: bool = true;
+
+/// The form of an absolute path that all programs understand.
+pub(crate) fn plain_path(path: PathBuf) -> PathBuf {
+    path
 }
 
 pub(crate) fn set_directory_mode(_directory: &SelectedDirectory, _mode: u32) -> io::Result<()> {
@@ -403,7 +463,10 @@ pub(crate) fn entries(
     directory: &SelectedDirectory,
 ) -> io::Result<impl Iterator<Item = io::Result<(PathBuf, Option<Kind>)>> + use<>> {
     let list = fs::read_dir(directory.path())?;
-    Ok(list.map(|entry| entry.map(|entry| (PathBuf::from(entry.file_name()), None))))
+    Ok(list.map(|entry| {
+        let entry = entry?;
+        Ok((PathBuf::from(entry.file_name()), entry.file_type().ok().map(kind)))
+    }))
 }
 
 /// Gives the caller full access to a directory: there is no mode that would stand in the way.

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{self, Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -182,6 +183,11 @@ pub(crate) fn stage_named(directory: &Directory, name: &Path, mode: u32) -> io::
     Ok(File::from(openat(directory, name, flags, mode_bits(mode))?))
 }
 
+/// The same in a private staging directory.
+pub(crate) fn stage_inside(directory: &Directory, name: &Path, mode: u32) -> io::Result<File> {
+    stage_named(directory, name, mode)
+}
+
 /// A file to stage in that belongs to no directory, for destinations that have none.
 pub(crate) fn stage_elsewhere() -> io::Result<File> {
     let directory = open_directory(None, Path::new("/tmp"))?;
@@ -204,6 +210,17 @@ pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<Fil
         }
         opened => Ok(File::from(opened?)),
     }
+}
+
+/// Opens what others have produced, to give it its metadata and to sync it; never waits, never
+/// follows a link.
+pub(crate) fn open_to_finish(directory: &Directory, name: &Path) -> io::Result<File> {
+    open_to_lock(directory, name)
+}
+
+/// Opens a directory once more.
+pub(crate) fn open_itself(directory: &Directory) -> io::Result<File> {
+    open_to_lock(directory, Path::new("."))
 }
 
 /// Opens a destination that is written into instead of being replaced; a FIFO waits for a reader.
@@ -486,6 +503,33 @@ pub(crate) fn open_subdirectory(directory: &Directory, name: &Path) -> io::Resul
     Ok(Directory { fd: openat(directory, name, flags, Mode::empty())?, can_sync: true })
 }
 
+/// Opens a directory that the caller has just made, and takes its lock: `WouldBlock` if somebody else
+/// has it.
+pub(crate) fn hold_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
+    let directory = open_subdirectory(parent, name)?;
+    match try_lock_directory(&directory) {
+        Lock::Busy => Err(io::ErrorKind::WouldBlock.into()),
+        lock => Ok((directory, lock)),
+    }
+}
+
+/// Opens a directory that may be dead, and takes its lock: `WouldBlock` if somebody else has it.
+pub(crate) fn seize_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
+    hold_directory(parent, name)
+}
+
+/// Removes a directory that the caller has the lock of; gives it back if it is not empty.
+pub(crate) fn remove_held_directory(
+    parent: &Directory,
+    name: &Path,
+    directory: Arc<Directory>,
+) -> io::Result<Option<Arc<Directory>>> {
+    match remove_directory(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Some(directory)),
+        done => done.map(|()| None),
+    }
+}
+
 /// Asks for the lock of a directory, as [`try_lock`] does for that of a file.
 pub(crate) fn try_lock_directory(directory: &Directory) -> Lock {
     match retry(|| fs::flock(directory, FlockOperation::NonBlockingLockExclusive)) {
@@ -497,6 +541,14 @@ pub(crate) fn try_lock_directory(directory: &Directory) -> Lock {
 
 pub(crate) fn set_directory_mode(directory: &Directory, mode: u32) -> io::Result<()> {
     Ok(fs::fchmod(directory, mode_bits(mode))?)
+}
+
+/// Whether a process can have only so many open (getrlimit(2), `RLIMIT_NOFILE`).
+pub(crate) const DESCRIPTORS_ARE_FEW: bool = true;
+
+/// The form of an absolute path that all programs understand.
+pub(crate) fn plain_path(path: PathBuf) -> PathBuf {
+    path
 }
 
 /// An absolute path that leads to this directory, if the system knows one.

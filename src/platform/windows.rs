@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::windows::ffi::{OsStrExt, OsStringExt};
-use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::os::windows::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::{self, Component, Path, PathBuf, Prefix};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,10 @@ use crate::error::Step;
 const FILE_LIST_DIRECTORY: u32 = 0x1;
 const FILE_ADD_FILE: u32 = 0x2;
 const FILE_READ_ATTRIBUTES: u32 = 0x80;
+const DELETE: u32 = 0x1_0000;
 const SYNCHRONIZE: u32 = 0x10_0000;
+const GENERIC_WRITE: u32 = 0x4000_0000;
+const GENERIC_READ: u32 = 0x8000_0000;
 const FILE_SHARE_READ: u32 = 0x1;
 const FILE_SHARE_WRITE: u32 = 0x2;
 const FILE_SHARE_DELETE: u32 = 0x4;
@@ -105,6 +109,10 @@ fn is_device(path: &Path) -> bool {
     matches!(first, Some(Component::Prefix(prefix)) if matches!(prefix.kind(), Prefix::DeviceNS(_)))
 }
 
+/// Access that is refused to nobody, however little others share.
+const REFERENCE: u32 = FILE_READ_ATTRIBUTES | SYNCHRONIZE;
+const LIST_AND_ADD: u32 = FILE_LIST_DIRECTORY | FILE_ADD_FILE;
+
 pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Result<Directory> {
     let path = match base {
         Some(base) if path.as_os_str().is_empty() => base.path.clone(),
@@ -125,10 +133,9 @@ pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Resul
             .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
             .open(&path)
     };
-    let reference = FILE_READ_ATTRIBUTES | SYNCHRONIZE;
-    let (handle, can_sync) = match open(reference | FILE_LIST_DIRECTORY | FILE_ADD_FILE) {
+    let (handle, can_sync) = match open(REFERENCE | LIST_AND_ADD) {
         Ok(handle) => (handle, true),
-        Err(_) => (open(reference)?, false),
+        Err(_) => (open(REFERENCE)?, false),
     };
     match handle.metadata()?.is_dir() {
         true => Ok(Directory { path, handle, can_sync }),
@@ -177,13 +184,38 @@ pub(crate) fn stat_directory(directory: &Directory) -> io::Result<Stat> {
 pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
     let id = winapi_util::file::information(file);
     let (dev, ino) = id.map_or((0, 0), |id| (id.volume_serial_number(), id.file_index()));
-    match portable::stat_file(file).map(|stat| Stat { dev, ino, ..stat }) {
+    match file.metadata() {
+        Ok(metadata) => {
+            let stat = portable::from_metadata(&metadata);
+            let is_hidden = metadata.file_attributes() & FILE_ATTRIBUTE_HIDDEN != 0;
+            let mode = if is_hidden && stat.kind == Kind::Directory { HIDDEN } else { 0 };
+            Ok(Stat { dev, ino, mode, ..stat })
+        }
         // GetFileInformationByHandle: only files have that.
         Err(error) if is_any(&error, &[ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER]) => {
             Ok(of_kind(Kind::Other))
         }
-        stat => stat,
+        Err(error) => Err(error),
     }
+}
+
+/// There are no modes. That of a staging directory, by which the next writer knows it, stands for the
+/// hidden attribute.
+const HIDDEN: u32 = 0o1700;
+
+/// Hides a directory. `std` makes no attributes of its own, so those of a hidden file in it are taken.
+pub(crate) fn set_directory_mode(directory: &Directory, _mode: u32) -> io::Result<()> {
+    let hidden = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .attributes(FILE_ATTRIBUTE_HIDDEN)
+        .custom_flags(FILE_FLAG_DELETE_ON_CLOSE)
+        .open(directory.join(&scratch_name()))?;
+    fs::set_permissions(directory.path(), hidden.metadata()?.permissions())
+}
+
+fn scratch_name() -> PathBuf {
+    PathBuf::from(format!(".{:016x}.write-atomically", crate::staging::random()))
 }
 
 /// Whether the caller may write what is there: the read-only attribute, then the access rights.
@@ -227,7 +259,6 @@ pub(crate) fn stage_named(directory: &Directory, name: &Path, _mode: u32) -> io:
 pub(crate) fn stage_elsewhere() -> io::Result<File> {
     let directory = open_directory(None, &std::env::temp_dir())?;
     loop {
-        let name = format!(".{:016x}.write-atomically", crate::staging::random());
         let staged = OpenOptions::new()
             .read(true)
             .write(true)
@@ -235,7 +266,7 @@ pub(crate) fn stage_elsewhere() -> io::Result<File> {
             .attributes(FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_TEMPORARY)
             .custom_flags(FILE_FLAG_DELETE_ON_CLOSE)
             .share_mode(0)
-            .open(directory.join(Path::new(&name)));
+            .open(directory.join(&scratch_name()));
         match staged {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             staged => return staged,
@@ -247,11 +278,173 @@ pub(crate) fn stage_elsewhere() -> io::Result<File> {
 /// handle does. A writer has its staging file open from its creation to its publishing; so what can
 /// be opened like this is dead, and nobody else takes it while it is open. Removing it is shared.
 pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .share_mode(FILE_SHARE_DELETE)
         .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
-        .open(directory.join(name))
+        .open(directory.join(name));
+    or_would_block(opened)
+}
+
+fn or_would_block<T>(opened: io::Result<T>) -> io::Result<T> {
+    match opened {
+        Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        opened => opened,
+    }
+}
+
+/// For writing, too: only such a handle can be synced. Nobody else may still be writing.
+pub(crate) fn open_to_finish(directory: &Directory, name: &Path) -> io::Result<File> {
+    let path = directory.join(name);
+    let open = |access| {
+        patiently(|| {
+            OpenOptions::new()
+                .access_mode(access)
+                .share_mode(FILE_SHARE_READ | FILE_SHARE_DELETE)
+                .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
+                .open(&path)
+        })
+    };
+    let metadata = fs::symlink_metadata(&path)?;
+    if metadata.is_dir() {
+        return open(REFERENCE);
+    }
+    let is_read_only = allow_writing(&path, &metadata)?;
+    let file = open(GENERIC_READ | GENERIC_WRITE)?;
+    if is_read_only {
+        // Who has it open already may go on writing.
+        file.set_permissions(metadata.permissions())?;
+    }
+    Ok(file)
+}
+
+/// Takes the read-only attribute off, and says whether it was there.
+fn allow_writing(path: &Path, metadata: &fs::Metadata) -> io::Result<bool> {
+    let mut permissions = metadata.permissions();
+    if !permissions.readonly() {
+        return Ok(false);
+    }
+    #[allow(clippy::permissions_set_readonly_false)] // On Unix that would mean more.
+    permissions.set_readonly(false);
+    fs::set_permissions(path, permissions).map(|()| true)
+}
+
+/// In nobody's way, not even that of its removal.
+pub(crate) fn open_itself(directory: &Directory) -> io::Result<File> {
+    OpenOptions::new()
+        .access_mode(REFERENCE)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+        .open(&directory.path)
+}
+
+pub(crate) const HAS_PRIVATE_DIRECTORIES: bool = true;
+
+pub(crate) const DESCRIPTORS_ARE_FEW: bool = false;
+
+/// Pinned like any other directory, so that nobody puts a link in its place.
+pub(crate) fn open_subdirectory(directory: &Directory, name: &Path) -> io::Result<Directory> {
+    if name == Path::new(".") {
+        // Not opened again: who has it open to remove it does not share that.
+        let (path, handle) = (directory.path.clone(), directory.handle.try_clone()?);
+        return Ok(Directory { path, handle, can_sync: directory.can_sync });
+    }
+    open_child(directory, name, LIST_AND_ADD)
+}
+
+fn open_child(directory: &Directory, name: &Path, access: u32) -> io::Result<Directory> {
+    let path = directory.join(name);
+    let handle = OpenOptions::new()
+        .access_mode(REFERENCE | access)
+        .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(&path)?;
+    match handle.metadata()?.is_dir() {
+        true => Ok(Directory { path, handle, can_sync: true }),
+        false => Err(super::error(Code::NotADirectory)),
+    }
+}
+
+/// The lock of a directory is a handle that does not share its removal.
+pub(crate) fn hold_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
+    or_would_block(open_child(parent, name, LIST_AND_ADD)).map(|held| (held, Lock::Held))
+}
+
+/// To remove it: that is refused while somebody holds it. Whoever seizes it is alone, but shares
+/// everything else, because clearing it opens it by its path.
+pub(crate) fn seize_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
+    or_would_block(open_child(parent, name, LIST_AND_ADD | DELETE))
+        .map(|seized| (seized, Lock::Held))
+}
+
+/// The handle is the lock: see [`hold_directory`].
+pub(crate) fn try_lock_directory(_directory: &Directory) -> Lock {
+    Lock::Held
+}
+
+/// Closed before, because it does not share its removal. If somebody takes it for dead meanwhile, it
+/// goes all the same; and who makes a new one of that name has it open, or finds it gone.
+pub(crate) fn remove_held_directory(
+    parent: &Directory,
+    name: &Path,
+    directory: Arc<Directory>,
+) -> io::Result<Option<Arc<Directory>>> {
+    drop(directory);
+    match patiently(|| remove_directory(parent, name)) {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            let (directory, _) = seize_directory(parent, name)?;
+            Ok(Some(Arc::new(directory)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// RemoveDirectoryW: links to directories are removed like those.
+pub(crate) fn remove(directory: &Directory, name: &Path) -> io::Result<()> {
+    let path = directory.join(name);
+    remove_writable(&path, |path| match fs::symlink_metadata(path)?.file_type() {
+        link if link.is_symlink_dir() => fs::remove_dir(path),
+        _ => fs::remove_file(path),
+    })
+}
+
+pub(crate) fn remove_directory(directory: &Directory, name: &Path) -> io::Result<()> {
+    remove_writable(&directory.join(name), |path| fs::remove_dir(path))
+}
+
+/// The read-only attribute forbids removing, too.
+fn remove_writable(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    match remove(path) {
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => {
+            match allow_writing(path, &fs::symlink_metadata(path)?)? {
+                true => remove(path),
+                false => Err(error),
+            }
+        }
+        done => done,
+    }
+}
+
+/// Without `\\?\`, which many programs don't understand, where it means the same.
+pub(crate) fn plain_path(path: PathBuf) -> PathBuf {
+    const MAX_PATH: usize = 260;
+    let Some(Component::Prefix(prefix)) = path.components().next() else { return path };
+    let (verbatim, start) = match prefix.kind() {
+        Prefix::VerbatimDisk(_) => (r"\\?\", ""),
+        Prefix::VerbatimUNC(..) => (r"\\?\UNC\", r"\\"),
+        _ => return path,
+    };
+    let rest = path.as_os_str().encode_wide().skip(verbatim.len());
+    let plain =
+        PathBuf::from(OsString::from_wide(&start.encode_utf16().chain(rest).collect::<Vec<_>>()));
+    let is_short = plain.as_os_str().encode_wide().count() < MAX_PATH;
+    match path::absolute(&plain) {
+        Ok(meant) if is_short && meant.as_os_str() == plain.as_os_str() => plain,
+        _ => path,
+    }
 }
 
 /// Waiting is the opening, too: where this is refused, somebody holds the lock.
@@ -262,17 +455,9 @@ pub(crate) fn open_to_update(directory: &Directory, name: &Path) -> io::Result<F
         options.read(true).write(true).share_mode(FILE_SHARE_DELETE).open(&path)
     };
     match open() {
-        Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
         // It is being removed by the one who held it.
-        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => match patiently(open) {
-            Err(error) if is_any(&error, &[ERROR_SHARING_VIOLATION]) => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            opened => opened,
-        },
-        opened => opened,
+        Err(error) if is_any(&error, &[ERROR_ACCESS_DENIED]) => or_would_block(patiently(open)),
+        opened => or_would_block(opened),
     }
 }
 
@@ -382,12 +567,11 @@ pub(crate) fn reveal(directory: &Directory, file: &File) -> io::Result<()> {
     if file.metadata()?.file_attributes() & FILE_ATTRIBUTE_HIDDEN == 0 {
         return Ok(());
     }
-    let name = format!(".{:016x}.write-atomically", crate::staging::random());
     let plain = OpenOptions::new()
         .write(true)
         .create_new(true)
         .custom_flags(FILE_FLAG_DELETE_ON_CLOSE)
-        .open(directory.join(Path::new(&name)))?;
+        .open(directory.join(&scratch_name()))?;
     file.set_permissions(plain.metadata()?.permissions())
 }
 
@@ -431,6 +615,11 @@ pub(crate) fn sync_directory(directory: &Directory, _file: &File) -> io::Result<
         Err(error) if is_any(&error, &NO_SYNC) => Ok(()),
         done => done,
     }
+}
+
+/// There is nothing that would: what can't be opened can't be synced.
+pub(crate) fn sync_filesystem(_file: &File) -> io::Result<()> {
+    Err(super::error(Code::NoAccess))
 }
 
 fn is_any(error: &io::Error, codes: &[i32]) -> bool {

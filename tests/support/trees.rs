@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +22,7 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
                 _ if kind.is_dir() => "directory".to_owned(),
                 _ if kind.is_symlink() => format!("-> {}", fs::read_link(&path).unwrap().display()),
                 _ if kind.is_file() => support::read(&path),
-                _ if kind.is_fifo() => "FIFO".to_owned(),
+                _ if is_fifo(kind) => "FIFO".to_owned(),
                 _ => "other".to_owned(),
             };
             if kind.is_dir() {
@@ -31,6 +32,16 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
         }
     }
     all
+}
+
+#[cfg(unix)]
+fn is_fifo(kind: fs::FileType) -> bool {
+    kind.is_fifo()
+}
+
+#[cfg(not(unix))]
+fn is_fifo(_kind: fs::FileType) -> bool {
+    false
 }
 
 /// A tree as [`tree`] shows it.
@@ -43,6 +54,7 @@ pub fn make_fifo(path: &Path) {
 }
 
 /// So deep that its path is longer than any system call takes, unless that is cut by `levels`.
+#[cfg(unix)]
 pub fn make_deep_tree(top: &Path, levels: usize) {
     use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -77,6 +89,7 @@ pub fn calls_that_matter(role: &str, path: &Path) -> Vec<String> {
 }
 
 /// Lowers a limit of this process: for children.
+#[cfg(unix)]
 pub fn limit_descriptors(to: u64) {
     use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(Resource::Nofile, Rlimit { current: Some(to), maximum: Some(to) }).unwrap();
