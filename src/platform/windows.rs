@@ -28,6 +28,7 @@ const GENERIC_READ: u32 = 0x8000_0000;
 const FILE_SHARE_READ: u32 = 0x1;
 const FILE_SHARE_WRITE: u32 = 0x2;
 const FILE_SHARE_DELETE: u32 = 0x4;
+const SHARE_ALL_BUT_REMOVAL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE;
 const FILE_ATTRIBUTE_HIDDEN: u32 = 0x2;
 const FILE_ATTRIBUTE_TEMPORARY: u32 = 0x100;
 const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x20_0000;
@@ -129,7 +130,7 @@ pub(crate) fn open_directory(base: Option<&Directory>, path: &Path) -> io::Resul
     let open = |access| {
         OpenOptions::new()
             .access_mode(access)
-            .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
+            .share_mode(SHARE_ALL_BUT_REMOVAL)
             .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
             .open(&path)
     };
@@ -345,37 +346,40 @@ pub(crate) const DESCRIPTORS_ARE_FEW: bool = false;
 
 /// Pinned like any other directory, so that nobody puts a link in its place.
 pub(crate) fn open_subdirectory(directory: &Directory, name: &Path) -> io::Result<Directory> {
-    if name == Path::new(".") {
-        // Not opened again: who has it open to remove it does not share that.
-        let (path, handle) = (directory.path.clone(), directory.handle.try_clone()?);
-        return Ok(Directory { path, handle, can_sync: directory.can_sync });
-    }
-    open_child(directory, name, LIST_AND_ADD)
-}
-
-fn open_child(directory: &Directory, name: &Path, access: u32) -> io::Result<Directory> {
     let path = directory.join(name);
-    let handle = OpenOptions::new()
-        .access_mode(REFERENCE | access)
-        .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
-        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
-        .open(&path)?;
+    let handle = open_child(&path, REFERENCE | LIST_AND_ADD, SHARE_ALL_BUT_REMOVAL)?;
     match handle.metadata()?.is_dir() {
         true => Ok(Directory { path, handle, can_sync: true }),
         false => Err(super::error(Code::NotADirectory)),
     }
 }
 
-/// The lock of a directory is a handle that does not share its removal.
-pub(crate) fn hold_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
-    or_would_block(open_child(parent, name, LIST_AND_ADD)).map(|held| (held, Lock::Held))
+fn open_child(path: &Path, access: u32, share: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .access_mode(access)
+        .share_mode(share)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(path)
 }
 
-/// To remove it: that is refused while somebody holds it. Whoever seizes it is alone, but shares
-/// everything else, because clearing it opens it by its path.
+/// The lock of a directory is a handle that does not share its removal.
+pub(crate) fn hold_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
+    or_would_block(open_subdirectory(parent, name)).map(|held| (held, Lock::Held))
+}
+
+/// What can be opened to be removed is held by nobody. That handle would be in the way of those that
+/// clearing the directory takes, and so it is held instead; in between, another handle makes sure that
+/// it stays the same one.
 pub(crate) fn seize_directory(parent: &Directory, name: &Path) -> io::Result<(Directory, Lock)> {
-    or_would_block(open_child(parent, name, LIST_AND_ADD | DELETE))
-        .map(|seized| (seized, Lock::Held))
+    let path = parent.join(name);
+    let seized = or_would_block(open_child(&path, DELETE, SHARE_ALL_BUT_REMOVAL))?;
+    let witness = open_child(&path, REFERENCE, SHARE_ALL_BUT_REMOVAL | FILE_SHARE_DELETE)?;
+    drop(seized);
+    let (directory, lock) = hold_directory(parent, name)?;
+    match stat_directory(&directory)?.is_same_file(&stat_file(&witness)?) {
+        true => Ok((directory, lock)),
+        false => Err(super::error(Code::NotFound)),
+    }
 }
 
 /// The handle is the lock: see [`hold_directory`].
