@@ -389,6 +389,40 @@ fn the_living_are_left_alone(#[values("path", "directory", "batch")] what: &str)
 }
 
 #[rstest]
+fn of_writers_that_race_one_wins_whole(
+    #[values(Some("old"), None)] old: Option<&str>,
+    #[values("path", "batch")] what: &str,
+) {
+    let directory = prepare(old);
+    let path = directory.join("file.txt");
+    let options = WriteOptions::new().durability(Durability::Relaxed);
+    thread::scope(|scope| {
+        for n in 0..8 {
+            let (path, options) = (&path, &options);
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let written = match what {
+                        "path" => options.write_path(path, |staged| fs::write(staged, [n; 1000])),
+                        _ => options
+                            .write_batch(|batch| batch.write(path, |w| w.write_all(&[n; 1000]))),
+                    };
+                    assert!(written.is_ok() || may_be_starved(&written), "{written:?}");
+                }
+            });
+        }
+    });
+    let content = fs::read(&path).unwrap();
+    assert!(content.len() == 1000 && content.iter().all(|byte| *byte == content[0]));
+    assert_eq!(directory.listing(), ["file.txt", "neighbour"]);
+}
+
+/// Under wine, which replaces no file that anybody has open.
+fn may_be_starved(written: &io::Result<()>) -> bool {
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    cfg!(wine) && written.as_ref().is_err_and(denied)
+}
+
+#[rstest]
 fn what_a_killed_process_leaves_goes_with_the_next_write(
     #[values(Some("old"), None)] old: Option<&str>,
     #[values("path", "directory", "batch")] what: &str,

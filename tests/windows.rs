@@ -15,6 +15,7 @@ use rstest::rstest;
 use support::Directory;
 use write_atomically::{Error, Step, WriteOptions, create_atomically, write, write_atomically};
 
+const READ_ONLY: u32 = 0x1;
 const HIDDEN: u32 = 0x2;
 const SYSTEM: u32 = 0x4;
 const NOT_CONTENT_INDEXED: u32 = 0x2000;
@@ -228,4 +229,134 @@ fn the_writer_lends_its_handle() {
     })
     .unwrap();
     assert_eq!(directory.listing(), ["file"]);
+}
+
+/// What is staged in a private directory is out of sight there.
+#[rstest]
+fn staging_directories_are_hidden_and_what_is_published_is_not(
+    #[values("path", "directory", "batch")] what: &str,
+) {
+    let directory = Directory::new();
+    let path = directory.join("new");
+    let is_hidden = || {
+        assert_ne!(attributes(&directory.join(".new.write-atomically")) & HIDDEN, 0);
+        io::Result::Ok(())
+    };
+    let options = WriteOptions::new();
+    let done = match what {
+        "path" => options.write_path(&path, |staged| {
+            fs::write(staged, "new")?;
+            is_hidden()
+        }),
+        "directory" => options.write_dir(&path, |_| is_hidden()),
+        _ => options.write_batch(|batch| {
+            batch.write(&path, |w| write!(w, "new"))?;
+            is_hidden()
+        }),
+    };
+    done.unwrap();
+    assert_eq!(attributes(&path) & HIDDEN, 0);
+    assert_eq!(directory.listing(), ["new"]);
+}
+
+#[rstest]
+#[case::new(None, READ_ONLY)]
+#[case::replaced(Some("old"), 0)]
+fn a_read_only_product_is_published_with_the_attributes_of_what_it_replaces(
+    #[case] old: Option<&str>,
+    #[case] expected: u32,
+) {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    if let Some(old) = old {
+        fs::write(&path, old).unwrap();
+    }
+    let produce = |staged: &Path| -> io::Result<()> {
+        fs::write(staged, "new")?;
+        let mut permissions = fs::metadata(staged)?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(staged, permissions)
+    };
+    WriteOptions::new().write_path(&path, produce).unwrap();
+    assert_eq!(attributes(&path) & READ_ONLY, expected);
+    assert_eq!((support::read(&path), directory.listing()), ("new".into(), vec!["file".into()]));
+}
+
+#[rstest]
+fn what_the_producer_still_writes_is_not_published() {
+    let directory = Directory::new();
+    let path = directory.file("file", "old");
+    let mut forgotten = None;
+    let error = WriteOptions::new()
+        .write_path(&path, |staged| {
+            fs::write(staged, "half")?;
+            forgotten = Some(OpenOptions::new().append(true).open(staged)?);
+            io::Result::Ok(())
+        })
+        .unwrap_err();
+    let error = Error::find(&error).unwrap();
+    assert_eq!((error.step(), error.replaced()), (Step::Publish, false));
+    assert!(error.to_string().contains("another program has it open"), "{error}");
+    assert_eq!(support::read(&path), "old");
+    // It is removed by the next, once it is closed.
+    drop(forgotten);
+    write(&path, "new").unwrap();
+    assert_eq!((support::read(&path), directory.listing()), ("new".into(), vec!["file".into()]));
+}
+
+/// Ours is hidden, and open as long as its writer lives.
+#[rstest]
+#[case::a_users_own(false, false, true)]
+#[case::a_living_writers(true, true, true)]
+#[case::a_dead_writers(true, false, false)]
+fn a_directory_at_a_staging_name_goes_only_if_its_writer_is_dead(
+    #[case] hidden: bool,
+    #[case] is_open: bool,
+    #[case] stays: bool,
+) {
+    let directory = Directory::new();
+    let staging = directory.join(".file.write-atomically");
+    fs::create_dir(&staging).unwrap();
+    if hidden {
+        let hidden = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .attributes(HIDDEN)
+            .open(staging.join("content"))
+            .unwrap();
+        fs::set_permissions(&staging, hidden.metadata().unwrap().permissions()).unwrap();
+    }
+    const LIST: u32 = 0x1;
+    const SHARE_ALL_BUT_REMOVAL: u32 = 0x3;
+    const BACKUP_SEMANTICS: u32 = 0x200_0000;
+    let open = is_open.then(|| {
+        let mut options = OpenOptions::new();
+        options.access_mode(LIST).share_mode(SHARE_ALL_BUT_REMOVAL);
+        options.custom_flags(BACKUP_SEMANTICS).open(&staging).unwrap()
+    });
+    write(directory.join("file"), "new").unwrap();
+    drop(open);
+    assert_eq!(staging.exists(), stays);
+    assert_eq!(directory.listing().len(), 1 + usize::from(stays));
+}
+
+/// `\\?\` is what has no limit of 260 characters, and few programs know.
+#[rstest]
+#[case::short(10, false)]
+#[case::long(300, true)]
+fn a_staging_path_is_verbatim_only_where_it_must_be(#[case] length: usize, #[case] verbatim: bool) {
+    let directory = Directory::new();
+    let deep = directory.join("d".repeat(length / 2)).join("d".repeat(length / 2));
+    fs::create_dir_all(&deep).unwrap();
+    let options = WriteOptions::new();
+    options
+        .write_path(deep.join("file"), |staged| {
+            assert_eq!(staged.to_string_lossy().starts_with(r"\\?\"), verbatim, "{staged:?}");
+            fs::write(staged, "new")
+        })
+        .unwrap();
+    assert_eq!(
+        (support::read(&deep.join("file")), support::listing(&deep).len()),
+        ("new".into(), 1)
+    );
 }
