@@ -181,7 +181,7 @@ impl<E> Batch<E> {
         let Written { target, file, entry, .. } = written;
         let Target { path, name, missing_parents, found, .. } = target;
         if !self.directories.filesystem(directory).reports_losses
-            && staged::must_sync(&self.options, &file)
+            && staged::must_sync(&self.options, &file, true)
         {
             // Later, with the file closed, an error could be lost.
             platform::sync_file(&file).map_err(Error::at(Step::Sync, &path))?;

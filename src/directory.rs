@@ -97,7 +97,7 @@ impl<'o> Construction<'o> {
             return metadata::carry_over_directory(&self.target, old, top, self.options.mode);
         }
         if let Some(mode) = self.options.mode {
-            return metadata::set_exact_mode(top, mode);
+            return metadata::set_exact_mode(top, &platform::stat_file(top)?, mode);
         }
         match self.target.found.as_ref().filter(is_directory) {
             Some(gone) => metadata::carry_mode_over(gone, top),

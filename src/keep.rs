@@ -30,7 +30,8 @@ impl Keep {
             .preserve_metadata(false);
         let target = Target::resolve(path, &plain)?;
         check(&target, destination).map_err(Error::at(Step::Resolve, path))?;
-        let mode = mode(&target, destination, options).map_err(Error::at(Step::Stage, path))?;
+        let mode =
+            mode(&target, &plain, destination, options).map_err(Error::at(Step::Stage, path))?;
         Ok(Some(Keep { target, options: plain.mode(mode) }))
     }
 
@@ -61,8 +62,13 @@ fn check(target: &Target, destination: &Target) -> io::Result<()> {
 }
 
 /// A new file's mode, which only a new file shows, less what the destination does not allow.
-fn mode(target: &Target, destination: &Target, options: &WriteOptions) -> io::Result<u32> {
-    let (file, _entry) = staged::stage(target, 0o666)?;
+fn mode(
+    target: &Target,
+    plain: &WriteOptions,
+    destination: &Target,
+    options: &WriteOptions,
+) -> io::Result<u32> {
+    let (file, _entry) = staged::stage(target, plain)?;
     let new = platform::stat_file(&file)?;
     let allowed = match &destination.found {
         Some(old) if old.kind == Kind::File => metadata::common_mode(&new, old),

@@ -43,16 +43,17 @@ pub(crate) fn carry_over(
     // While the file is still ours: writing `user.*` needs write access.
     carry(&|name| name.starts_with(b"user."))?;
     platform::carry_flags_over(&target.directory, &target.name, file)?;
-    let kept = carry_owner_over(old, file)?;
+    let staged = platform::stat_file(file)?;
+    let kept = carry_owner_over(old, &staged, file)?;
     carry(&|name| LABELS.contains(&name))?;
 
     if let Some(mode) = mode {
-        return set_exact_mode(file, mode);
+        return set_exact_mode(file, &staged, mode);
     }
     let acl = match attributes.iter().any(|name| name == ACL) {
         // An ACL that can't be read may deny anything.
         true => match read(ACL)?.as_deref().and_then(Access::from_acl) {
-            None => return set_exact_mode(file, old.mode & CARRIED_MODE & !0o077),
+            None => return set_exact_mode(file, &staged, old.mode & CARRIED_MODE & !0o077),
             acl => acl,
         },
         false => None,
@@ -61,8 +62,8 @@ pub(crate) fn carry_over(
     access.narrow(old.uid, kept);
     match access.to_acl() {
         Some(acl) if allowed(platform::set_attribute(file, ACL, &acl))? => Ok(()),
-        Some(_) => set_exact_mode(file, old.mode & CARRIED_MODE & !0o077),
-        None => set_exact_mode(file, access.mode() | old.mode & CARRIED_MODE & !0o777),
+        Some(_) => set_exact_mode(file, &staged, old.mode & CARRIED_MODE & !0o077),
+        None => set_exact_mode(file, &staged, access.mode() | old.mode & CARRIED_MODE & !0o777),
     }
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn carry_over_directory(
         Some(acl) if is_same_owner => {
             allowed(platform::set_attribute(directory, DEFAULT_ACL, &acl))?;
         }
-        _ => platform::remove_attribute(directory, DEFAULT_ACL)?,
+        _ => drop(platform::remove_attribute(directory, DEFAULT_ACL)?),
     }
     // inode(7): on a directory this bit is no privilege.
     match mode.is_none() && old.mode & SET_GROUP_ID != 0 && new.gid == old.gid {
@@ -92,17 +93,21 @@ pub(crate) fn carry_over_directory(
     }
 }
 
-/// These permission bits, whatever the umask and the directory's default ACL.
-pub(crate) fn set_exact_mode(file: &File, mode: u32) -> io::Result<()> {
-    platform::remove_attribute(file, ACL)?;
-    platform::set_mode(file, mode)
+/// These permission bits, whatever the umask and the directory's default ACL; `now` is what the file
+/// has at the moment.
+pub(crate) fn set_exact_mode(file: &File, now: &Stat, mode: u32) -> io::Result<()> {
+    let had_acl = platform::remove_attribute(file, ACL)?;
+    match had_acl || now.mode != mode {
+        true => platform::set_mode(file, mode),
+        false => Ok(()),
+    }
 }
 
 /// Gives the staging file the mode of a file that has gone while the closure ran. What ACL it had
 /// can't be known any more; its group bits may have been the ACL's mask.
 pub(crate) fn carry_mode_over(gone: &Stat, file: &File) -> io::Result<()> {
     let new = platform::stat_file(file)?;
-    set_exact_mode(file, without_group(access_of(gone, &new)))
+    set_exact_mode(file, &new, without_group(access_of(gone, &new)))
 }
 
 /// The permission bits that a new file's mode and the old file's access have in common.
@@ -142,8 +147,7 @@ struct Kept {
     group: bool,
 }
 
-fn carry_owner_over(old: &Stat, file: &File) -> io::Result<Kept> {
-    let staged = platform::stat_file(file)?;
+fn carry_owner_over(old: &Stat, staged: &Stat, file: &File) -> io::Result<Kept> {
     let owner = (old.uid != staged.uid).then_some(old.uid);
     let group = (old.gid != staged.gid).then_some(old.gid);
     if owner.is_none() && group.is_none() || allowed(platform::set_owner(file, owner, group))? {

@@ -146,8 +146,7 @@ pub(crate) struct Staged<'o> {
 
 impl<'o> Staged<'o> {
     pub(crate) fn new(target: Target, options: &'o WriteOptions) -> Result<Self, Error> {
-        let mode = staging_mode(&target, options);
-        Staged::with(target, options, |target| stage(target, mode))
+        Staged::with(target, options, |target| stage(target, options))
     }
 
     /// The same with another way to create the staging file.
@@ -176,25 +175,41 @@ impl<'o> Staged<'o> {
     }
 }
 
-/// What becomes the destination's by its mode stays private until it has that mode.
-pub(crate) fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
-    let replaces_file = target.found.as_ref().is_some_and(|found| found.kind == Kind::File);
-    match options.mode.is_some() || replaces_file && options.preserve_metadata {
-        true => 0o600,
-        false => 0o666,
-    }
-}
-
-pub(crate) fn stage(target: &Target, mode: u32) -> io::Result<(File, Option<StagingEntry>)> {
-    if let Some(file) = platform::stage_unnamed(&target.directory, mode)? {
+pub(crate) fn stage(
+    target: &Target,
+    options: &WriteOptions,
+) -> io::Result<(File, Option<StagingEntry>)> {
+    if let Some(file) = platform::stage_unnamed(&target.directory, unnamed_mode(target, options))? {
         if target.found.is_none() {
             // Publishing a new name does not come across a dead entry; replacing one does.
             staging::sweep(target);
         }
         return Ok((file, None));
     }
-    let (file, entry) = staging::create(target, mode)?;
+    let (file, entry) = staging::create(target, staging_mode(target, options))?;
     Ok((file, Some(entry)))
+}
+
+/// The mode of a staging file that has a name: what is to get a mode of its own stays private until
+/// it has that.
+pub(crate) fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
+    match mode_to_come(target, options) {
+        Some(_) => 0o600,
+        None => 0o666,
+    }
+}
+
+/// Nobody else can open a file without a name, whatever its mode: it may have the one that it will
+/// need, and changing it later, which is a transaction of the filesystem's, is spared mostly.
+fn unnamed_mode(target: &Target, options: &WriteOptions) -> u32 {
+    // Writing `user.*` attributes needs write access (xattr(7)).
+    mode_to_come(target, options).map_or(0o666, |mode| mode & 0o777 | 0o600)
+}
+
+/// The mode that the file is to have in the end, as far as that can be known yet.
+fn mode_to_come(target: &Target, options: &WriteOptions) -> Option<u32> {
+    let replaced = target.found.as_ref().filter(|found| found.kind == Kind::File);
+    options.mode.or(replaced.filter(|_| options.preserve_metadata).map(|found| found.mode))
 }
 
 /// Runs a closure; what it wrote is kept, if that was asked for, when it returns an error or panics.
@@ -279,7 +294,8 @@ impl<'o> Written<'o> {
         }
         platform::reveal(&self.target.directory, &self.file)?;
         if let Some(mode) = mode {
-            return metadata::set_exact_mode(&self.file, mode);
+            let staged = platform::stat_file(&self.file)?;
+            return metadata::set_exact_mode(&self.file, &staged, mode);
         }
         if let Some(gone) = self.target.found.as_ref().filter(is_file) {
             return metadata::carry_mode_over(gone, &self.file);
@@ -288,7 +304,7 @@ impl<'o> Written<'o> {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if !self.is_synced && must_sync(self.options, &self.file) {
+        if !self.is_synced && must_sync(self.options, &self.file, self.entry.is_some()) {
             // fsync(2): after an error the pages count as clean, and another sync would succeed.
             // There is none: the error ends this write, and the staging file with it.
             platform::sync_file(&self.file)?;
@@ -341,8 +357,8 @@ impl<'o> Written<'o> {
 
 /// Whether content is synced before it is published. Closing a file may fail to bring it to a server;
 /// where it does that, syncing is what it comes to, and finds out while nothing is published yet.
-pub(crate) fn must_sync(options: &WriteOptions, file: &File) -> bool {
-    options.durability != Durability::Relaxed || platform::writes_on_close(file)
+pub(crate) fn must_sync(options: &WriteOptions, file: &File, is_named: bool) -> bool {
+    options.durability != Durability::Relaxed || platform::writes_on_close(file, is_named)
 }
 
 /// Content that is at the destination.

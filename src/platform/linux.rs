@@ -213,14 +213,15 @@ pub(crate) fn set_attribute(file: &File, attribute: &[u8], value: &[u8]) -> io::
 }
 
 /// Looks first: most files have none, and removing what is not there starts a transaction all the same.
-pub(crate) fn remove_attribute(file: &File, attribute: &[u8]) -> io::Result<()> {
+pub(crate) fn remove_attribute(file: &File, attribute: &[u8]) -> io::Result<bool> {
     if let Ok(list) = read_growing(|buffer| fs::flistxattr(file, buffer)) {
         if !list.split(|&byte| byte == 0).any(|name| name == attribute) {
-            return Ok(());
+            return Ok(false);
         }
     }
     match fs::fremovexattr(file, attribute) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -233,7 +234,16 @@ pub(crate) fn start_writeback(file: &File, offset: u64, length: u64) {
 
 /// close(2): some filesystems write what is left to their server when a file is closed, and only that
 /// call's result tells that it failed, which no safe function does.
-pub(crate) fn writes_on_close(file: &File) -> bool {
+///
+/// Which they are costs more than all the rest where statfs(2) makes the filesystem take stock (XFS):
+/// what is on a disk of its own is none of them. Only a FUSE filesystem may be on a disk all the same
+/// (`fuseblk`), and files without a name are not known of those.
+pub(crate) fn writes_on_close(file: &File, is_named: bool) -> bool {
+    // Documentation/admin-guide/devices.txt: what is on no device has the major number 0.
+    let on_disk = |file| fs::fstat(file).is_ok_and(|stat| fs::major(stat.st_dev) != 0);
+    if !is_named && on_disk(file) {
+        return false;
+    }
     // statfs(2); Linux, include/uapi/linux/magic.h and fs/ceph, fs/smb.
     const FUSE: u64 = 0x6573_5546;
     const NFS: u64 = 0x6969;

@@ -327,14 +327,15 @@ pub(crate) fn set_attribute(_file: &File, _attribute: &[u8], _value: &[u8]) -> i
     Err(io::ErrorKind::Unsupported.into())
 }
 
-pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<()> {
-    Ok(())
+/// Whether it had it.
+pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<bool> {
+    Ok(false)
 }
 
 pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
 
 /// Whether closing a file may fail to write it. Not known here.
-pub(crate) fn writes_on_close(_file: &File) -> bool {
+pub(crate) fn writes_on_close(_file: &File, _is_named: bool) -> bool {
     false
 }
 

@@ -580,7 +580,7 @@ pub(crate) fn reveal(directory: &Directory, file: &File) -> io::Result<()> {
 }
 
 /// Whether closing a file may fail to write it. Not known here.
-pub(crate) fn writes_on_close(_file: &File) -> bool {
+pub(crate) fn writes_on_close(_file: &File, _is_named: bool) -> bool {
     false
 }
 
