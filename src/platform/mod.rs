@@ -5,6 +5,8 @@
 mod apple;
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 mod bsd;
+#[cfg_attr(any(target_os = "linux", target_os = "android", windows), allow(dead_code))]
+mod common;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(not(unix))]

@@ -8,10 +8,9 @@ use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{self, Path, PathBuf};
-use std::sync::Arc;
 
+pub(crate) use super::common::*;
 use super::{Code, Directory as SelectedDirectory, Kind, Lock, Stat};
-use crate::error::Step;
 
 /// A directory by its absolute path: changing the working directory does not move it.
 #[derive(Debug)]
@@ -134,33 +133,12 @@ pub(crate) fn check_writable(directory: &SelectedDirectory, name: &Path) -> io::
     }
 }
 
-/// Whether the links in this directory lead to open files instead of paths, as `/proc/self/fd`'s do.
-pub(crate) fn has_magic_links(_directory: &SelectedDirectory) -> io::Result<bool> {
-    Ok(false)
-}
-
-pub(crate) fn stage_unnamed(
-    _directory: &SelectedDirectory,
-    _mode: u32,
-) -> io::Result<Option<File>> {
-    Ok(None)
-}
-
 pub(crate) fn stage_named(
     directory: &SelectedDirectory,
     name: &Path,
     _mode: u32,
 ) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).open(directory.join(name))
-}
-
-/// The same in a private staging directory.
-pub(crate) fn stage_inside(
-    directory: &SelectedDirectory,
-    name: &Path,
-    mode: u32,
-) -> io::Result<File> {
-    stage_named(directory, name, mode)
 }
 
 /// A file to stage in that belongs to no directory, for destinations that have none.
@@ -181,11 +159,6 @@ pub(crate) fn stage_elsewhere() -> io::Result<File> {
 /// Opens what is there, to look at it or to lock it.
 pub(crate) fn open_to_lock(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
     File::open(directory.join(name))
-}
-
-/// Opens what others have produced, to give it its metadata and to sync it.
-pub(crate) fn open_to_finish(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
-    super::open_to_lock(directory, name)
 }
 
 /// Opens a directory once more.
@@ -211,24 +184,6 @@ pub(crate) fn open_to_update(directory: &SelectedDirectory, name: &Path) -> io::
 /// Opens what is there to read it.
 pub(crate) fn open_to_compare(directory: &SelectedDirectory, name: &Path) -> io::Result<File> {
     File::open(directory.join(name))
-}
-
-/// Gives an unnamed file a name; there are none.
-pub(crate) fn link(_file: &File, _directory: &SelectedDirectory, _name: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-pub(crate) fn needs_a_name(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported
-}
-
-/// The last moment before a named staging file is published.
-pub(crate) fn stop_writing(
-    _file: &mut File,
-    _directory: &SelectedDirectory,
-    _name: &Path,
-) -> io::Result<()> {
-    Ok(())
 }
 
 /// Renames across two directories of the same filesystem.
@@ -279,9 +234,6 @@ pub(crate) fn try_lock(_file: &File) -> Lock {
     Lock::Unsupported
 }
 
-/// Whether what is locked is the destination itself, where there is one.
-pub(crate) const LOCKS_DESTINATIONS: bool = true;
-
 /// Waits for the lock of an open file.
 pub(crate) fn lock(_file: &File) -> Lock {
     Lock::Unsupported
@@ -295,62 +247,6 @@ pub(crate) fn set_mode(_file: &File, _mode: u32) -> io::Result<()> {
 
 pub(crate) fn set_owner(_file: &File, _uid: Option<u32>, _gid: Option<u32>) -> io::Result<()> {
     Ok(())
-}
-
-/// Gives the staging file the flags of what is at a name.
-pub(crate) fn carry_flags_over(
-    _directory: &SelectedDirectory,
-    _name: &Path,
-    _file: &File,
-) -> io::Result<()> {
-    Ok(())
-}
-
-/// Takes off what kept the staging file out of sight.
-pub(crate) fn reveal(_directory: &SelectedDirectory, _file: &File) -> io::Result<()> {
-    Ok(())
-}
-
-pub(crate) fn attributes(_directory: &SelectedDirectory, _name: &Path) -> io::Result<Vec<Vec<u8>>> {
-    Ok(Vec::new())
-}
-
-pub(crate) fn attribute(
-    _directory: &SelectedDirectory,
-    _name: &Path,
-    _attribute: &[u8],
-) -> io::Result<Option<Vec<u8>>> {
-    Ok(None)
-}
-
-pub(crate) fn set_attribute(_file: &File, _attribute: &[u8], _value: &[u8]) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Whether it had it.
-pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<bool> {
-    Ok(false)
-}
-
-pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
-
-/// Whether closing a file may fail to write it. Not known here.
-pub(crate) fn writes_on_close(_file: &File, _is_named: bool) -> bool {
-    false
-}
-
-/// Brings content and size of a file to stable storage.
-pub(crate) fn sync_file(file: &File) -> io::Result<()> {
-    file.sync_all()
-}
-
-/// Brings a file that was written into to stable storage, unless it is of a kind that has none.
-pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
-    match file.sync_all() {
-        // fsync(2): this kind of file can't be synced.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        done => done,
-    }
 }
 
 /// As far as the system lets directories be opened and synced.
@@ -373,11 +269,6 @@ pub(crate) fn sync_child_directory(
     file: &File,
 ) -> io::Result<()> {
     super::sync_directory(&super::open_directory(Some(directory), name)?, file)
-}
-
-/// What the user may want to know of an error of the system's.
-pub(crate) fn hint(_step: Step, _error: &io::Error) -> Option<&'static str> {
-    None
 }
 
 pub(crate) fn error(code: Code) -> io::Error {
@@ -426,28 +317,8 @@ pub(crate) fn seize_directory(
     Ok((super::open_subdirectory(parent, name)?, Lock::Unsupported))
 }
 
-/// Removes a directory that the caller has the lock of; gives it back if it is not empty.
-pub(crate) fn remove_held_directory(
-    parent: &SelectedDirectory,
-    name: &Path,
-    directory: Arc<SelectedDirectory>,
-) -> io::Result<Option<Arc<SelectedDirectory>>> {
-    match remove_directory(parent, name) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Some(directory)),
-        done => done.map(|()| None),
-    }
-}
-
 pub(crate) fn try_lock_directory(_directory: &SelectedDirectory) -> Lock {
     Lock::Unsupported
-}
-
-/// Whether a process can have only so many open. Not known here.
-pub(crate) const DESCRIPTORS_ARE_FEW: bool = true;
-
-/// The form of an absolute path that all programs understand.
-pub(crate) fn plain_path(path: PathBuf) -> PathBuf {
-    path
 }
 
 pub(crate) fn set_directory_mode(_directory: &SelectedDirectory, _mode: u32) -> io::Result<()> {
@@ -480,30 +351,6 @@ pub(crate) fn count_links(_file: &File) -> io::Result<u64> {
     Ok(1)
 }
 
-/// Renames a directory across two directories unless the new name is taken, in which case it is
-/// `AlreadyExists`.
-pub(crate) fn rename_new_directory(
-    directory: &SelectedDirectory,
-    from: &Path,
-    other: &SelectedDirectory,
-    to: &Path,
-) -> io::Result<()> {
-    match super::stat(other, to)? {
-        Some(_) => Err(super::error(Code::AlreadyExists)),
-        None => super::rename_to(directory, from, other, to),
-    }
-}
-
-/// Swaps what two names lead to, in one step.
-pub(crate) fn exchange(
-    _directory: &SelectedDirectory,
-    _name: &Path,
-    _other: &SelectedDirectory,
-    _other_name: &Path,
-) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// Whether an error says that the filesystem has no way to do this, as opposed to this one time.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
@@ -512,14 +359,4 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
 /// Brings everything on the filesystem of an open file to stable storage, as far as there is a way.
 pub(crate) fn sync_filesystem(file: &File) -> io::Result<()> {
     super::sync_file(file)
-}
-
-/// Whether [`sync_filesystem`] reports that something written since the file was opened is lost.
-pub(crate) fn filesystem_sync_reports_losses(_file: &File) -> io::Result<bool> {
-    Ok(false)
-}
-
-/// Whether a directory here may be one that can't be renamed, whoever asks.
-pub(crate) fn has_immovable_directories(_directory: &SelectedDirectory) -> io::Result<bool> {
-    Ok(false)
 }

@@ -6,13 +6,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustix::fs::{self, Access, AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+pub(crate) use super::common::*;
 use super::{Code, Kind, Lock, Stat};
-use crate::error::Step;
 
 /// A directory that stays the same one whatever happens to its path.
 #[derive(Debug)]
@@ -169,23 +168,9 @@ pub(crate) fn check_writable(directory: &Directory, name: &Path) -> io::Result<(
     }
 }
 
-/// Whether the links in this directory lead to open files instead of paths, as `/proc/self/fd`'s do.
-pub(crate) fn has_magic_links(_directory: &Directory) -> io::Result<bool> {
-    Ok(false)
-}
-
-pub(crate) fn stage_unnamed(_directory: &Directory, _mode: u32) -> io::Result<Option<File>> {
-    Ok(None)
-}
-
 pub(crate) fn stage_named(directory: &Directory, name: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(openat(directory, name, flags, mode_bits(mode))?))
-}
-
-/// The same in a private staging directory.
-pub(crate) fn stage_inside(directory: &Directory, name: &Path, mode: u32) -> io::Result<File> {
-    stage_named(directory, name, mode)
 }
 
 /// A file to stage in that belongs to no directory, for destinations that have none.
@@ -210,12 +195,6 @@ pub(crate) fn open_to_lock(directory: &Directory, name: &Path) -> io::Result<Fil
         }
         opened => Ok(File::from(opened?)),
     }
-}
-
-/// Opens what others have produced, to give it its metadata and to sync it; never waits, never
-/// follows a link.
-pub(crate) fn open_to_finish(directory: &Directory, name: &Path) -> io::Result<File> {
-    open_to_lock(directory, name)
 }
 
 /// Opens a directory once more.
@@ -249,26 +228,6 @@ pub(crate) fn open_to_append(directory: &Directory, name: &Path) -> io::Result<F
     }
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(openat(directory, name, flags, Mode::empty())?))
-}
-
-/// Gives an unnamed file a name; `AlreadyExists` if the name is taken.
-pub(crate) fn link(_file: &File, _directory: &Directory, _name: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Whether an unnamed file that could not be linked for this reason can still be published: its
-/// content is then staged again, by name.
-pub(crate) fn needs_a_name(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported
-}
-
-/// The last moment before a named staging file is published.
-pub(crate) fn stop_writing(
-    _file: &mut File,
-    _directory: &Directory,
-    _name: &Path,
-) -> io::Result<()> {
-    Ok(())
 }
 
 /// Renames across two directories of the same filesystem.
@@ -320,65 +279,6 @@ pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 pub(crate) fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     let (uid, gid) = (uid.map(fs::Uid::from_raw), gid.map(fs::Gid::from_raw));
     Ok(fs::fchown(file, uid, gid)?)
-}
-
-/// Gives the staging file the flags of what is at a name. Unix: nothing safe sets them
-/// (chflags(2)); those that would forbid replacing the file are no question.
-pub(crate) fn carry_flags_over(
-    _directory: &Directory,
-    _name: &Path,
-    _file: &File,
-) -> io::Result<()> {
-    Ok(())
-}
-
-/// Takes off what kept the staging file out of sight. Unix: the name, which goes by itself.
-pub(crate) fn reveal(_directory: &Directory, _file: &File) -> io::Result<()> {
-    Ok(())
-}
-
-/// The names of the extended attributes of what is there.
-pub(crate) fn attributes(_directory: &Directory, _name: &Path) -> io::Result<Vec<Vec<u8>>> {
-    Ok(Vec::new())
-}
-
-pub(crate) fn attribute(
-    _directory: &Directory,
-    _name: &Path,
-    _attribute: &[u8],
-) -> io::Result<Option<Vec<u8>>> {
-    Ok(None)
-}
-
-pub(crate) fn set_attribute(_file: &File, _attribute: &[u8], _value: &[u8]) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Whether it had it.
-pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<bool> {
-    Ok(false)
-}
-
-/// Lets the kernel start writing a finished part of the file.
-pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
-
-/// Whether closing a file may fail to write it. Not known here.
-pub(crate) fn writes_on_close(_file: &File, _is_named: bool) -> bool {
-    false
-}
-
-/// Brings content and size of a file to stable storage.
-pub(crate) fn sync_file(file: &File) -> io::Result<()> {
-    file.sync_all()
-}
-
-/// Brings a file that was written into to stable storage, unless it is of a kind that has none.
-pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
-    match file.sync_all() {
-        // fsync(2): this kind of file can't be synced.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        done => done,
-    }
 }
 
 /// Brings the names in a directory to stable storage; `file` is any open file on its filesystem.
@@ -436,11 +336,6 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
     }
 }
 
-/// What the user may want to know of an error of the system's.
-pub(crate) fn hint(_step: Step, _error: &io::Error) -> Option<&'static str> {
-    None
-}
-
 pub(crate) fn error(code: Code) -> io::Error {
     io::Error::from(match code {
         Code::NotFound => Errno::NOENT,
@@ -456,9 +351,6 @@ pub(crate) fn error(code: Code) -> io::Error {
         Code::Deadlock => Errno::DEADLK,
     })
 }
-
-/// Whether what is locked is the destination itself, where there is one.
-pub(crate) const LOCKS_DESTINATIONS: bool = true;
 
 /// Waits for the lock of an open file.
 ///
@@ -519,18 +411,6 @@ pub(crate) fn seize_directory(parent: &Directory, name: &Path) -> io::Result<(Di
     hold_directory(parent, name)
 }
 
-/// Removes a directory that the caller has the lock of; gives it back if it is not empty.
-pub(crate) fn remove_held_directory(
-    parent: &Directory,
-    name: &Path,
-    directory: Arc<Directory>,
-) -> io::Result<Option<Arc<Directory>>> {
-    match remove_directory(parent, name) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Some(directory)),
-        done => done.map(|()| None),
-    }
-}
-
 /// Asks for the lock of a directory, as [`try_lock`] does for that of a file.
 pub(crate) fn try_lock_directory(directory: &Directory) -> Lock {
     match retry(|| fs::flock(directory, FlockOperation::NonBlockingLockExclusive)) {
@@ -542,14 +422,6 @@ pub(crate) fn try_lock_directory(directory: &Directory) -> Lock {
 
 pub(crate) fn set_directory_mode(directory: &Directory, mode: u32) -> io::Result<()> {
     Ok(fs::fchmod(directory, mode_bits(mode))?)
-}
-
-/// Whether a process can have only so many open (getrlimit(2), `RLIMIT_NOFILE`).
-pub(crate) const DESCRIPTORS_ARE_FEW: bool = true;
-
-/// The form of an absolute path that all programs understand.
-pub(crate) fn plain_path(path: PathBuf) -> PathBuf {
-    path
 }
 
 /// An absolute path that leads to this directory, if the system knows one.
@@ -599,44 +471,9 @@ pub(crate) fn count_links(file: &File) -> io::Result<u64> {
     Ok(fs::fstat(file)?.st_nlink as u64)
 }
 
-/// Renames a directory across two directories unless the new name is taken, in which case it is
-/// `AlreadyExists`.
-pub(crate) fn rename_new_directory(
-    directory: &Directory,
-    from: &Path,
-    other: &Directory,
-    to: &Path,
-) -> io::Result<()> {
-    // rename(2) itself refuses everything but an empty directory.
-    match super::stat(other, to)? {
-        Some(_) => Err(Errno::EXIST.into()),
-        None => rename_to(directory, from, other, to),
-    }
-}
-
-/// Swaps what two names lead to, in one step.
-pub(crate) fn exchange(
-    _directory: &Directory,
-    _name: &Path,
-    _other: &Directory,
-    _other_name: &Path,
-) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// Whether an error says that the filesystem has no way to do this, as opposed to this one time.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     let unsupported = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
     error.kind() == io::ErrorKind::Unsupported
         || Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
-}
-
-/// Whether [`sync_filesystem`] reports that something written since the file was opened is lost.
-pub(crate) fn filesystem_sync_reports_losses(_file: &File) -> io::Result<bool> {
-    Ok(false)
-}
-
-/// Whether a directory here may be one that can't be renamed, whoever asks.
-pub(crate) fn has_immovable_directories(_directory: &Directory) -> io::Result<bool> {
-    Ok(false)
 }

@@ -275,6 +275,11 @@ pub(crate) fn stage_elsewhere() -> io::Result<File> {
     }
 }
 
+/// The directory is hidden already.
+pub(crate) fn stage_inside(directory: &Directory, name: &Path, mode: u32) -> io::Result<File> {
+    portable::stage_named(directory, name, mode)
+}
+
 /// Opens what nobody else has open: CreateFileW refuses an opening that does not share what another
 /// handle does. A writer has its staging file open from its creation to its publishing; so what can
 /// be opened like this is dead, and nobody else takes it while it is open. Removing it is shared.
