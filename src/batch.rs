@@ -168,7 +168,7 @@ impl<E> Batch<E> {
         directory: usize,
         options: &'o WriteOptions,
     ) -> Result<Staged<'o>, Error> {
-        let mode = staged::staging_mode(&target, options);
+        let mode = staged::hidden_mode(&target, options);
         let directories = &mut self.directories;
         Staged::with(target, options, |_| {
             let (file, entry) = directories.stage(directory, mode)?;

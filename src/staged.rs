@@ -179,7 +179,7 @@ pub(crate) fn stage(
     target: &Target,
     options: &WriteOptions,
 ) -> io::Result<(File, Option<StagingEntry>)> {
-    if let Some(file) = platform::stage_unnamed(&target.directory, unnamed_mode(target, options))? {
+    if let Some(file) = platform::stage_unnamed(&target.directory, hidden_mode(target, options))? {
         if target.found.is_none() {
             // Publishing a new name does not come across a dead entry; replacing one does.
             staging::sweep(target);
@@ -199,9 +199,10 @@ pub(crate) fn staging_mode(target: &Target, options: &WriteOptions) -> u32 {
     }
 }
 
-/// Nobody else can open a file without a name, whatever its mode: it may have the one that it will
-/// need, and changing it later, which is a transaction of the filesystem's, is spared mostly.
-fn unnamed_mode(target: &Target, options: &WriteOptions) -> u32 {
+/// Nobody else can open a file without a name, or in a private directory, whatever its mode: it may have
+/// the one that it will need, and changing it later, which is a transaction of the filesystem's, is
+/// spared mostly.
+pub(crate) fn hidden_mode(target: &Target, options: &WriteOptions) -> u32 {
     // Writing `user.*` attributes needs write access (xattr(7)).
     mode_to_come(target, options).map_or(0o666, |mode| mode & 0o777 | 0o600)
 }
