@@ -361,7 +361,8 @@ pub fn update_atomically<T>(
 /// path, like image encoders, SQLite and most C tools.
 ///
 /// The staging path is absolute, ends in the destination's own name, extension included, and lies in
-/// a directory next to the destination that only the caller's user can enter (mode `1700`). There is
+/// a directory next to the destination that only the caller's user can enter (mode `1700`; on Windows
+/// it is hidden, and who can enter it is inherited from the directory around it). There is
 /// nothing at it when the closure starts. What else the closure leaves next to it (journals, backups)
 /// is removed; and it may write a new file and rename it over the staging path.
 ///
@@ -417,7 +418,8 @@ pub fn write_path_atomically<T>(
 /// opens `path` finds the old tree or the new one, never none, never a mixture.
 ///
 /// The closure gets the absolute path of an empty directory, which has the destination's own name and
-/// lies in a directory next to the destination that only the caller's user can enter.
+/// lies in a directory next to the destination that only the caller's user can enter (as with
+/// [`write_path_atomically`]).
 ///
 /// ```
 /// use std::fs;
@@ -454,7 +456,8 @@ pub fn write_path_atomically<T>(
 /// ([`ResourceBusy`](io::ErrorKind::ResourceBusy)) or that the caller may not write (it takes that to
 /// move it), and, where there is a directory to be replaced, a filesystem that can't exchange two
 /// directories ([`Unsupported`](io::ErrorKind::Unsupported); ext4, XFS, Btrfs, F2FS and tmpfs can, and
-/// an overlay can unless the directory comes from a lower layer, such as a container's image).
+/// an overlay can unless the directory comes from a lower layer, such as a container's image; macOS can;
+/// Windows and the BSDs can't).
 ///
 /// [`Step::Remove`] says that the new tree is published, and durable, but the old one could not be
 /// removed completely: what is left of it is in the staging directory next to the destination, and
@@ -512,6 +515,9 @@ pub fn write_dir_atomically<T>(
 /// [`published`](Error::published) lists the destinations that have been replaced, all others are as
 /// they were. If the closure returns `Ok` although one of the batch's files had failed, that file is not
 /// part of the batch.
+///
+/// Where batches can't be staged (WASI) the closure does not run, and the error is of kind
+/// [`Unsupported`](io::ErrorKind::Unsupported).
 ///
 /// # Durability
 ///
