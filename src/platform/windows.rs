@@ -205,6 +205,7 @@ pub(crate) fn stat_file(file: &File) -> io::Result<Stat> {
 const HIDDEN: u32 = 0o1700;
 
 /// Hides a directory. `std` makes no attributes of its own, so those of a hidden file in it are taken.
+/// A directory whose maker is killed before that looks like a user's own, and stays, empty.
 pub(crate) fn set_directory_mode(directory: &Directory, _mode: u32) -> io::Result<()> {
     let hidden = OpenOptions::new()
         .write(true)
