@@ -5,7 +5,7 @@
 mod apple;
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 mod bsd;
-#[cfg_attr(any(target_os = "linux", target_os = "android", windows), allow(dead_code))]
+#[allow(dead_code)] // Most systems have something of their own for some of it.
 mod common;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
