@@ -313,11 +313,11 @@ fn if_missing(directory: &Path, version: u32, pinned: Pinned) -> anyhow::Result<
 }
 
 fn if_changed(directory: &Path, version: u32, pinned: Pinned) -> anyhow::Result<()> {
-    let written = write_if_changed(directory.join("file"), |w| {
+    write_if_changed(directory.join("file"), |w| {
         pinned();
         Ok(w.write_all(&content(version, "file"))?)
     })?;
-    Ok(written.into_inner())
+    Ok(())
 }
 
 fn update(directory: &Path, version: u32, pinned: Pinned) -> anyhow::Result<()> {
