@@ -182,7 +182,10 @@ fn mount(case: &Case, scratch: &Path) -> anyhow::Result<(Mounted, PathBuf)> {
             disk::run(Command::new(program).args(arguments).arg(&image))?;
             match Mounted::new(case.kind, case.options, &image, &at) {
                 Err(_) if case.options == "prjquota" => {
-                    return Err(Unavailable("a kernel with ext4 quotas (CONFIG_QFMT_V2)").into());
+                    return Err(Unavailable(
+                        "a kernel with ext4 quotas (CONFIG_QFMT_V2): tests/proof/vm",
+                    )
+                    .into());
                 }
                 mounted => mounted?,
             }
@@ -237,7 +240,10 @@ fn free_inodes(mounted: &Path, _: &Path) -> anyhow::Result<()> {
 }
 
 fn limit_project(mounted: &Path, directory: &Path) -> anyhow::Result<()> {
-    disk::run(Command::new("chattr").args(["-R", "-p", "7", "+P"]).arg(directory))?;
+    disk::run(Command::new("chattr").args(["-R", "-p", "7"]).arg(directory))?;
+    // What is created in them later belongs to the project, too. Files do not have that flag: chattr(1).
+    let inherit = ["-type", "d", "-exec", "chattr", "+P", "{}", "+"];
+    disk::run(Command::new("find").arg(directory).args(inherit))?;
     set_quota(mounted, "100")
 }
 

@@ -33,6 +33,8 @@ mod state;
 mod strace;
 #[cfg(target_os = "linux")]
 mod subject;
+#[cfg(target_os = "linux")]
+mod swaps;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
@@ -55,6 +57,7 @@ fn main() -> std::process::ExitCode {
     let trials = [
         exhaustion::trials(),
         neighbours::trials(),
+        swaps::trials(),
         kills::trials(),
         faults::trials(),
         power_cut::trials(),

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use libtest_mimic::Trial;
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use write_atomically::{Error, Step, WriteOptions};
 
 use crate::content::content;
 use crate::living::{self, Living, Staging};
 use crate::operations::{self, Operation, Shape};
-use crate::{report, subject};
+use crate::{report, subject, swaps};
 
 /// What the neighbour puts at the staging names, again and again.
 const PLANTS: [&str; 7] = [
@@ -38,7 +38,7 @@ fn program() -> PathBuf {
 
 /// Who may remove whose entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Shared {
+pub enum Shared {
     Sticky,
     NotSticky,
 }
@@ -80,7 +80,7 @@ const TABLE: &str =
     "Neighbours: what is planted, directory, operation, calls, succeeded, failed, slowest in ms";
 const TIME: Duration = Duration::from_millis(1200);
 /// nobody(7)
-const THEIR_ID: &str = "65534";
+pub const THEIR_ID: &str = "65534";
 
 fn race(shared: Shared, operation: &'static Operation, plant: &str) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
@@ -94,7 +94,8 @@ fn race(shared: Shared, operation: &'static Operation, plant: &str) -> anyhow::R
     let mode = if shared == Shared::Sticky { 0o1777 } else { 0o777 };
     fs::set_permissions(&directory, Permissions::from_mode(mode))?;
 
-    let neighbour = Neighbour::start(&directory, &treasure, operation, plant)?;
+    let shape = if operation.shape == Shape::NewFiles { "new" } else { "same" };
+    let neighbour = Neighbour::start(&directory, &treasure, plant, shape)?;
     let mut writer = Writer::start(operation, &directory)?;
     let (mut succeeded, mut failed, mut slowest) = (0, 0, Duration::ZERO);
     let began = Instant::now();
@@ -181,16 +182,15 @@ impl Writer {
 }
 
 /// The other user's process.
-struct Neighbour(Child);
+pub struct Neighbour(Child);
 
 impl Neighbour {
-    fn start(
+    pub fn start(
         directory: &Path,
         outside: &Path,
-        operation: &Operation,
         plant: &str,
+        shape: &str,
     ) -> anyhow::Result<Neighbour> {
-        let shape = if operation.shape == Shape::NewFiles { "new" } else { "same" };
         let mut command = Command::new("setpriv");
         command.args(["--reuid", THEIR_ID, "--regid", THEIR_ID, "--clear-groups", "--"]);
         command.arg(program()).args([directory, outside]).args([plant, shape]);
@@ -199,7 +199,7 @@ impl Neighbour {
     }
 
     /// What it has seen.
-    fn stop(mut self) -> anyhow::Result<String> {
+    pub fn stop(mut self) -> anyhow::Result<String> {
         drop(self.0.stdin.take());
         let output = self.0.wait_with_output()?;
         ensure!(output.status.success(), "the neighbour ended with {}", output.status);
@@ -225,6 +225,11 @@ pub fn main() -> anyhow::Result<()> {
         let mut seen = None;
         let mut newest = 1;
         while !finished.load(std::sync::atomic::Ordering::Relaxed) {
+            if plant == swaps::SWAPS {
+                let found = swap(&directory);
+                seen = seen.or(found);
+                continue;
+            }
             if shape == "new" {
                 while directory.join(format!("file-{newest}")).symlink_metadata().is_ok() {
                     newest += 1;
@@ -281,6 +286,14 @@ fn put(plant: &str, directory: &Path, name: &str, outside: &Path) -> Option<File
     let file = File::open(&path).ok()?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
     Some(file)
+}
+
+/// Has the parent's path lead elsewhere, and looks into what it leads to.
+fn swap(directory: &Path) -> Option<String> {
+    let [parent, other] = swaps::NAMES.map(|name| directory.join(name));
+    rustix::fs::renameat_with(CWD, &parent, CWD, &other, RenameFlags::EXCHANGE).ok();
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter_map(|entry| pry(&entry.path())).next()
 }
 
 /// Reads what is none of its business, if it can.

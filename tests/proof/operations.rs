@@ -217,6 +217,12 @@ pub const OPERATIONS: &[Operation] = &[
         ..CRATE
     },
     Operation {
+        name: "cap-std-ext",
+        who: Who::Peer { documents: "durable" },
+        run: peer_cap_std_ext,
+        ..CRATE
+    },
+    Operation {
         name: "tempfile, persist",
         who: Who::Peer { documents: "atomic; says nothing of durability" },
         promise: Promise::Consistent,
@@ -403,6 +409,13 @@ fn peer_atomicwrites(directory: &Path, version: u32) -> anyhow::Result<()> {
     use atomicwrites::{AtomicFile, OverwriteBehavior::AllowOverwrite};
     let file = AtomicFile::new(directory.join("file"), AllowOverwrite);
     Ok(file.write(|f| f.write_all(&content(version, "file")))?)
+}
+
+fn peer_cap_std_ext(directory: &Path, version: u32) -> anyhow::Result<()> {
+    use cap_std_ext::cap_std::{ambient_authority, fs::Dir};
+    use cap_std_ext::dirext::CapStdExtDirExt;
+    let directory = Dir::open_ambient_dir(directory, ambient_authority())?;
+    Ok(directory.atomic_replace_with("file", |w| w.write_all(&content(version, "file")))?)
 }
 
 fn peer_tempfile(directory: &Path, version: u32, sync: bool) -> anyhow::Result<()> {

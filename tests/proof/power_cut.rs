@@ -94,7 +94,8 @@ const VERSIONS: u32 = 14;
 
 /// One trial for each operation on each filesystem.
 pub fn trials() -> Vec<Trial> {
-    let pairs = FILESYSTEMS.iter().flat_map(|fs| OPERATIONS.iter().map(move |op| (fs, op)));
+    // Neighbours in this order are on different filesystems, and can run at the same time.
+    let pairs = OPERATIONS.iter().flat_map(|op| FILESYSTEMS.iter().map(move |fs| (fs, op)));
     let trial = |(filesystem, operation): (&'static Filesystem, &'static Operation)| {
         let name = format!("power_cut::{}::{}", filesystem.name, operation.name);
         crate::trial(name, move |budget| prove(filesystem, operation, budget))
