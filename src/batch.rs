@@ -356,8 +356,8 @@ struct Filesystem {
     reports_losses: bool,
 }
 
-/// Each takes two descriptors.
-const OPEN_DIRECTORIES: usize = if platform::DESCRIPTORS_ARE_FEW { 16 } else { usize::MAX };
+/// Each takes two descriptors. Where those are no concern, all stay open.
+const OPEN_DIRECTORIES: usize = 16;
 
 impl Directories {
     /// The number of a destination's directory, with a private staging directory in it.
@@ -428,7 +428,7 @@ impl Directories {
         }
         self.open.retain(|&other| other != index);
         self.open.push_back(index);
-        if self.open.len() <= OPEN_DIRECTORIES {
+        if self.open.len() <= OPEN_DIRECTORIES || !platform::DESCRIPTORS_ARE_FEW {
             return Ok(());
         }
         let Some(oldest) = self.open.pop_front() else { return Ok(()) };

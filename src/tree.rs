@@ -209,8 +209,8 @@ struct Level {
     to_enter: Vec<PathBuf>,
 }
 
-/// How many levels keep their descriptor.
-const OPEN_LEVELS: usize = if platform::DESCRIPTORS_ARE_FEW { 4 } else { usize::MAX };
+/// How many levels keep their descriptor, where these are few.
+const OPEN_LEVELS: usize = 4;
 
 /// Visits all that is below a directory, depth first.
 fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
@@ -225,8 +225,9 @@ fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
             let Some(child) = visitor.enter(open, &name)? else { continue };
             above.push(current);
             current = list(name, child, visitor)?;
-            if let Some(far) = above.len().checked_sub(OPEN_LEVELS) {
-                above[far].open = None;
+            match above.len().checked_sub(OPEN_LEVELS) {
+                Some(far) if platform::DESCRIPTORS_ARE_FEW => above[far].open = None,
+                _ => {}
             }
         } else if let Some(mut parent) = above.pop() {
             visitor.leave(open)?;
