@@ -255,7 +255,16 @@ impl<'o> Written<'o> {
         loop {
             self.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
-            let Err(error) = self.take_place(now.is_some(), clobber) else { break };
+            let placed = match self.take_name_to_sync() {
+                Ok(true) => {
+                    now =
+                        self.look(clobber).map_err(|error| not_published(&path, error, clobber))?;
+                    continue;
+                }
+                Ok(false) => self.take_place(now.is_some(), clobber),
+                Err(error) => Err(error),
+            };
+            let Err(error) = placed else { break };
             let appeared = error.kind() == io::ErrorKind::AlreadyExists && now.is_none();
             if appeared && clobber == Clobber::Yes && self.entry.is_none() {
                 now = self.target.stat().map_err(at(Step::Publish))?;
@@ -312,6 +321,19 @@ impl<'o> Written<'o> {
             self.is_synced = true;
         }
         Ok(())
+    }
+
+    /// Where syncing a file without a name is not enough, it gets its staging name before it is published,
+    /// to be synced again. That is short: the content is on the disk. Says whether it did.
+    fn take_name_to_sync(&mut self) -> io::Result<bool> {
+        let takes = self.entry.is_none()
+            && self.options.durability != Durability::Relaxed
+            && platform::syncs_only_what_has_a_name(&self.file);
+        if takes {
+            self.entry = Some(staging::link(&self.target, &self.file)?);
+            self.is_synced = false;
+        }
+        Ok(takes)
     }
 
     /// Moves the content to the destination's name, in one step.

@@ -91,6 +91,11 @@ pub(crate) fn remove_attribute(_file: &File, _attribute: &[u8]) -> io::Result<bo
 /// Lets the kernel start writing a finished part of the file.
 pub(crate) fn start_writeback(_file: &File, _offset: u64, _length: u64) {}
 
+/// Whether syncing an unnamed file does not make it durable.
+pub(crate) fn syncs_only_what_has_a_name(_file: &File) -> bool {
+    false
+}
+
 /// Whether closing a file may fail to write it. Not known here.
 pub(crate) fn writes_on_close(_file: &File, _is_named: bool) -> bool {
     false
