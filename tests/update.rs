@@ -464,6 +464,8 @@ fn what_somebody_else_did_meanwhile_is_not_lost(
         "created" => io::ErrorKind::AlreadyExists,
         _ => io::ErrorKind::ResourceBusy,
     };
+    let says_why = result.as_ref().is_err_and(|e| e.to_string().contains("lose that change"));
+    assert_eq!(says_why, kind == io::ErrorKind::ResourceBusy);
     assert_eq!(error_of(result), (Step::Publish, kind));
     match what {
         "removed" => assert!(support::listing(&watched).is_empty()),
