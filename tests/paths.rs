@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, lchown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::thread;
 
 use rstest::rstest;
@@ -281,12 +281,19 @@ fn a_directory_that_can_not_be_read_can_be_written(#[values(true, false)] existi
     assert_eq!(support::read(&drop_box.join("file")), "new");
 }
 
+/// Copied by another process: of ours, one that another test forks at this moment would hold the copy
+/// open for writing, and nobody could run it (execve(2), ETXTBSY).
+fn run_program(directory: &Directory) -> (PathBuf, process::Child) {
+    let program = directory.join("sleep");
+    support::run(Command::new("cp").arg("/bin/sleep").arg(&program));
+    let running = Command::new(&program).arg("60").spawn().unwrap();
+    (program, running)
+}
+
 #[rstest]
 fn a_running_program_is_replaced() {
     let directory = Directory::new();
-    let program = directory.join("sleep");
-    fs::copy("/bin/sleep", &program).unwrap();
-    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    let (program, mut running) = run_program(&directory);
     assert_eq!(fs::write(&program, "new").unwrap_err().kind(), ErrorKind::ExecutableFileBusy);
     let written = write(&program, "new");
     running.kill().unwrap();
@@ -420,9 +427,7 @@ fn programs_that_the_closure_runs_inherit_nothing(
 ) {
     let directory = Directory::new();
     let (old, new) = (directory.file("old", "old"), directory.join("new"));
-    let program = directory.join("sleep");
-    fs::copy("/bin/sleep", &program).unwrap();
-    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    let (program, mut running) = run_program(&directory);
     let open = File::open(&old).unwrap();
     let inherited = || -> io::Result<String> {
         let output = Command::new("ls").args(["-l", "/proc/self/fd/"]).output()?;

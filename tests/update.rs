@@ -260,6 +260,8 @@ fn the_closure_reads_the_old_content(#[case] filesystem: &str) {
         let mut line = String::new();
         old.read_line(&mut line)?;
         assert_eq!((line.as_str(), old.stream_position()?), ("one\n", 4));
+        old.seek_relative(4)?;
+        assert_eq!(old.stream_position()?, 8);
         old.seek(SeekFrom::End(-6))?;
         io::copy(old, new)?;
         old.rewind()?;
