@@ -53,7 +53,7 @@ pub(crate) fn carry_over(
     let acl = match attributes.iter().any(|name| name == ACL) {
         // An ACL that can't be read may deny anything.
         true => match read(ACL)?.as_deref().and_then(Access::from_acl) {
-            None => return set_exact_mode(file, &staged, old.mode & CARRIED_MODE & !0o077),
+            None => return set_exact_mode(file, &staged, owner_only(old.mode)),
             acl => acl,
         },
         false => None,
@@ -62,9 +62,14 @@ pub(crate) fn carry_over(
     access.narrow(old.uid, kept);
     match access.to_acl() {
         Some(acl) if allowed(platform::set_attribute(file, ACL, &acl))? => Ok(()),
-        Some(_) => set_exact_mode(file, &staged, old.mode & CARRIED_MODE & !0o077),
+        Some(_) => set_exact_mode(file, &staged, owner_only(old.mode)),
         None => set_exact_mode(file, &staged, access.mode() | old.mode & CARRIED_MODE & !0o777),
     }
+}
+
+/// Where an ACL is not known or can't be had, it may have denied anything to anybody else.
+fn owner_only(mode: u32) -> u32 {
+    mode & CARRIED_MODE & !0o077
 }
 
 /// The same for a directory, which also says what new entries in it get: a group, and an ACL.
@@ -367,6 +372,8 @@ mod tests {
     #[case::execution_is_not_gained(0o744, false, true, 0o644)]
     #[case::the_old_owner_gains_nothing_as_other(0o466, false, true, 0o444)]
     #[case::private_stays_private(0o600, false, false, 0o600)]
+    #[case::execution_by_all_is_kept(0o755, false, true, 0o755)]
+    #[case::execution_by_the_group_is_kept(0o754, false, true, 0o754)]
     fn a_mode_is_narrowed(
         #[case] old: u32,
         #[case] owner: bool,
@@ -376,6 +383,63 @@ mod tests {
         let mut access = Access::from_mode(old);
         access.narrow(ALICE, Kept { owner, group });
         assert_eq!(format!("{:o}", access.mode()), format!("{new:o}"));
+    }
+
+    /// Of owner, named user, owning group, mask and others, when somebody else becomes the owner.
+    #[rstest]
+    #[case::what_a_named_user_may(3, [7, 5, 4, 7, 4], [7, 5, 4, 7, 4])]
+    #[case::what_a_named_user_and_the_group_may(3, [7, 5, 5, 7, 4], [7, 5, 5, 7, 4])]
+    #[case::execution_that_is_masked_is_not_gained(3, [7, 5, 4, 6, 4], [6, 5, 4, 6, 4])]
+    #[case::a_named_user_keeps_more_than_the_owner_had(3, [4, 6, 4, 7, 4], [4, 6, 4, 7, 4])]
+    #[case::the_old_owner_by_name_does_not(ALICE, [4, 6, 4, 7, 4], [4, 4, 4, 7, 4])]
+    fn an_acl_is_narrowed_by_no_more_than_has_to_be(
+        #[case] named_user: u32,
+        #[case] old: [u16; 5],
+        #[case] new: [u16; 5],
+    ) {
+        let access = |permissions: [u16; 5]| {
+            let tags = [OWNER, USER, OWNING_GROUP, MASK, OTHER].into_iter();
+            let id = |tag| if tag == USER { named_user } else { NO_ID };
+            let entry = |(tag, permissions)| Entry { tag, permissions, id: id(tag) };
+            Access { entries: tags.zip(permissions).map(entry).collect() }
+        };
+        let mut narrowed = access(old);
+        narrowed.narrow(ALICE, Kept { owner: false, group: true });
+        assert_eq!(narrowed, access(new));
+    }
+
+    /// As [`a_mode_is_narrowed`], by whose the files are.
+    #[rstest]
+    #[case::same_owner_and_group(0o466, ALICE, STAFF, 0o466)]
+    #[case::another_owner(0o466, BOB, STAFF, 0o444)]
+    #[case::another_group(0o664, ALICE, CREW, 0o644)]
+    fn the_access_of_a_file_that_is_gone_is_narrowed(
+        #[case] old: u32,
+        #[case] uid: u32,
+        #[case] gid: u32,
+        #[case] expected: u32,
+    ) {
+        let stat = |mode, uid, gid| Stat {
+            kind: platform::Kind::File,
+            mode,
+            uid,
+            gid,
+            dev: 0,
+            ino: 0,
+            len: 0,
+            mount_root: false,
+            immutable: false,
+        };
+        let access = access_of(&stat(old, ALICE, STAFF), &stat(0o600, uid, gid));
+        assert_eq!(format!("{access:o}"), format!("{expected:o}"));
+    }
+
+    #[rstest]
+    #[case(0o644, 0o600)]
+    #[case(0o4777, 0o700)]
+    #[case(0o1640, 0o1600)]
+    fn where_an_acl_is_not_known_only_the_owner_gets_in(#[case] old: u32, #[case] new: u32) {
+        assert_eq!(format!("{:o}", owner_only(old)), format!("{new:o}"));
     }
 
     #[rstest]
@@ -397,7 +461,15 @@ mod tests {
     #[case::another_version(&[3, 0, 0, 0])]
     #[case::no_entries(&VERSION)]
     #[case::cut_off(&[2, 0, 0, 0, 1, 0, 6])]
+    #[case::without_an_owner(&acl_of([OWNING_GROUP, OTHER]))]
+    #[case::without_a_group(&acl_of([OWNER, OTHER]))]
+    #[case::without_others(&acl_of([OWNER, OWNING_GROUP]))]
     fn an_acl_that_makes_no_sense_is_none(#[case] acl: &[u8]) {
         assert_eq!(Access::from_acl(acl), None);
+    }
+
+    fn acl_of(tags: [u16; 2]) -> Vec<u8> {
+        let entry = |tag: u16| [&tag.to_le_bytes()[..], &[6, 0, 255, 255, 255, 255]].concat();
+        [VERSION.to_vec(), entry(tags[0]), entry(tags[1])].concat()
     }
 }

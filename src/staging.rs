@@ -351,3 +351,45 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 pub(crate) fn random() -> u32 {
     (RandomState::new().build_hasher().finish() as u32) | 1 << 31
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::short("report.csv", ".report.csv.tmp")]
+    #[case::the_longest_that_fits(&"n".repeat(80), &format!(".{}.tmp", "n".repeat(80)))]
+    #[case::longer(&"n".repeat(81), &format!(".{}-f8d19761002fddb1.tmp", "n".repeat(63)))]
+    #[case::not_within_a_character(&"ß".repeat(41), &format!(".{}-2db210a158db9a87.tmp", "ß".repeat(31)))]
+    fn a_derived_name_is_the_destinations_or_its_beginning_and_a_hash(
+        #[case] file_name: &str,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(derived_name(Path::new(file_name), ".tmp"), Path::new(expected));
+    }
+
+    #[rstest]
+    fn a_derived_name_fits_where_143_bytes_are_the_limit(#[values(0x80, b'n', 0xff)] byte: u8) {
+        let lengths = (1..=255).map(|length| {
+            let name = platform::name_from_bytes(vec![byte; length]);
+            derived_name(&name, ".write-atomically-4294967295").as_os_str().len()
+        });
+        assert!(lengths.max() <= Some(143));
+    }
+
+    /// The test vectors of the hash's authors (draft-eastlake-fnv, FNV-1a, 64 bits).
+    #[rstest]
+    #[case("", 0xcbf2_9ce4_8422_2325)]
+    #[case("a", 0xaf63_dc4c_8601_ec8c)]
+    #[case("foobar", 0x8594_4171_f739_67e8)]
+    fn the_hash_is_the_one_of_fowler_noll_and_vo(#[case] of: &str, #[case] expected: u64) {
+        assert_eq!(hash(of.as_bytes()), expected);
+    }
+
+    /// Those are told by their small numbers.
+    #[rstest]
+    fn a_random_name_is_none_that_is_tried_first() {
+        assert!((0..1000).map(|_| random()).all(|number| number >= 1 << 31));
+    }
+}

@@ -64,11 +64,7 @@ impl Target {
 
     /// What is there now.
     pub(crate) fn stat(&self) -> io::Result<Option<Stat>> {
-        match platform::stat(&self.directory, &self.name) {
-            // One of the parents that are still to be made is in the way of looking.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            stat => stat,
-        }
+        platform::stat(&self.directory, &self.name)
     }
 
     /// Makes the parents that were missing when the call started.

@@ -261,7 +261,16 @@ fn child() {
             let options = WriteOptions::new().durability(durability);
             options.write_path(path, |staged| fs::write(staged, "new")).unwrap();
         }
-        role => panic!("{role}"),
+        role => {
+            let octal = role.strip_prefix("umask ").unwrap_or_else(|| panic!("{role}"));
+            let mask = u32::from_str_radix(octal, 8).unwrap();
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+            let staging = write_path_atomically(path, |staged| {
+                fs::write(staged, "new")?;
+                Ok(support::mode(staged.parent().unwrap()))
+            });
+            support::say(format!("{:o}", staging.unwrap()));
+        }
     }
 }
 
@@ -278,6 +287,33 @@ fn the_staging_path_is_private_empty_and_keeps_the_name() {
         Ok(fs::write(staged, "new")?)
     })
     .unwrap();
+    assert_state(&directory, Some("new"));
+}
+
+/// mkdir(2): the umask takes away from a new directory's mode, a set-group-ID directory adds to it.
+#[rstest]
+fn the_staging_directory_is_private_and_usable_whatever_the_umask(
+    #[values("022", "077", "377")] umask: &str,
+    #[values(0o755, 0o2755)] around: u32,
+) {
+    let directory = prepare("here", Some("old"));
+    support::set_mode(directory.path(), around);
+    let role = format!("umask {umask}");
+    let staging = Child::new(&role, &directory.join("file.txt")).answer();
+    assert_eq!(staging, format!("{:o}", around & 0o2000 | 0o1700));
+    assert_eq!(support::mode(directory.path()), around);
+    assert_state(&directory, Some("new"));
+}
+
+/// Writers that were killed side by side.
+#[rstest]
+fn what_several_killed_writers_left_goes_with_the_next_write() {
+    let directory = prepare("here", Some("old"));
+    for nth in ["", "-1", "-2", "-3"] {
+        directory.file(format!(".file.txt.write-atomically{nth}"), "left by a killed writer");
+    }
+    write_path_atomically(directory.join("file.txt"), |staged| Ok(fs::write(staged, "new")?))
+        .unwrap();
     assert_state(&directory, Some("new"));
 }
 

@@ -421,6 +421,30 @@ fn owner_and_acls_are_carried_over() {
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
 
+/// What it gives to owner and group is meant for the old ones.
+#[rstest]
+#[case::both_kept(NOBODY, NOBODY, true)]
+#[case::another_owner(1234, NOBODY, false)]
+#[case::another_group(NOBODY, 2345, false)]
+#[ignore = "needs root: run tests/privileged"]
+fn a_default_acl_is_carried_over_with_owner_and_group(
+    #[case] uid: u32,
+    #[case] gid: u32,
+    #[case] kept: bool,
+) {
+    let directory = prepare("ext4", Empty);
+    let path = directory.join("out.d");
+    for path in [directory.path(), &path] {
+        support::set_mode(path, 0o777);
+    }
+    support::run(Command::new("setfacl").args(["-m", "d:u:5:rwx"]).arg(&path));
+    std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+    assert_eq!(Child::new("build", &path).by_nobody().answer(), "published");
+    let acl = support::run(Command::new("getfacl").args(["-d", "-n", "-p", "-c"]).arg(&path));
+    assert_eq!(acl.contains("user:5:rwx"), kept, "{acl}");
+    assert_eq!(trees::tree(directory.path()), new_tree());
+}
+
 #[rstest]
 #[ignore = "needs root: run tests/privileged"]
 fn mount_points_are_refused_and_what_is_mounted_is_not_removed(

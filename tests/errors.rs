@@ -14,7 +14,10 @@ use rstest::rstest;
 #[cfg(target_os = "linux")]
 use support::Child;
 use support::Directory;
-use write_atomically::{Error, Step, WriteOptions, create_atomically, write, write_atomically};
+use write_atomically::{
+    Durability, Error, Step, WriteOptions, create_atomically, update_atomically, write,
+    write_atomically, write_batch,
+};
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("row {row} is bad")]
@@ -243,6 +246,32 @@ fn debug_output_names_the_destination() {
         }
     }
     assert!(Shown(WriteOptions::new()).to_string().contains("Durable"));
+    write(&path, "old").unwrap();
+    let text = update_atomically(&path, |old, _| Ok(format!("{:?}", old.unwrap()))).unwrap();
+    assert!(text.contains(path.to_str().unwrap()), "{text}");
+    let text = write_batch(|batch| Ok(format!("{batch:?}"))).unwrap();
+    assert!(text.contains("files: 0"), "{text}");
+}
+
+#[rstest]
+fn each_option_leaves_the_others_as_they_are() {
+    let options = [
+        |options: WriteOptions| options.durability(Durability::Relaxed),
+        |options: WriteOptions| options.mode(0o600),
+        |options: WriteOptions| options.preserve_metadata(false),
+        |options: WriteOptions| options.follow_symlinks(false),
+        |options: WriteOptions| options.create_parents(true),
+        |options: WriteOptions| options.overwrite_in_place(true),
+        |options: WriteOptions| options.keep_failed("partial"),
+        |options: WriteOptions| options.buffer_capacity(1),
+    ];
+    let all = options.iter().fold(WriteOptions::new(), |all, set| set(all));
+    let reversed = options.iter().rev().fold(WriteOptions::new(), |all, set| set(all));
+    assert_eq!(all, reversed);
+    for set in options {
+        assert_ne!(set(WriteOptions::new()), WriteOptions::new());
+        assert_eq!(set(all.clone()), all);
+    }
 }
 
 #[rstest]

@@ -149,14 +149,18 @@ fn the_staging_file_is_never_more_open_than_the_destination(
 
 #[rstest]
 #[ignore = "needs root: run tests/privileged"]
-fn root_keeps_owner_and_group(#[values("here", "xfs", "btrfs", "tmpfs", "overlay")] on: &str) {
+fn root_keeps_owner_and_group(
+    #[values("here", "xfs", "btrfs", "tmpfs", "overlay")] on: &str,
+    #[values((1234, 2345), (1234, 0), (0, 2345))] owner_and_group: (u32, u32),
+) {
     let directory = Directory::on(on);
     let path = directory.file("file", "old");
     set_mode(&path, 0o640);
-    chown(&path, Some(1234), Some(2345)).unwrap();
+    let (uid, gid) = owner_and_group;
+    chown(&path, Some(uid), Some(gid)).unwrap();
     write(&path, "new").unwrap();
     let stat = fs::metadata(&path).unwrap();
-    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (1234, 2345, 0o640));
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (uid, gid, 0o640));
     assert_eq!(directory.listing(), ["file"]);
 }
 

@@ -10,6 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process;
+use std::time::{Duration, Instant};
 
 use filesystems::filesystems;
 use rstest::rstest;
@@ -132,7 +133,7 @@ fn child() {
     let signal = |name| {
         let pid = process::id().to_string();
         support::run(process::Command::new("kill").args(["-s", name, &pid]));
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        std::thread::sleep(Duration::from_secs(60));
     };
     write_atomically(path, |w| {
         w.write_all(new_content().as_bytes())?;
@@ -224,6 +225,21 @@ fn a_dead_entry_goes_and_a_living_one_stays(#[case] filesystem: &str) {
     drop(living);
     write(&path, "3").unwrap();
     assert_state(&directory, Some("3"));
+}
+
+/// Who holds a staging entry of this kind is about to rename it, and does nothing else.
+#[rstest]
+fn a_writer_that_is_publishing_is_waited_for_but_not_for_ever() {
+    let directory = prepare("here", Some("old"));
+    let living = std::fs::File::create(directory.join(".file.write-atomically")).unwrap();
+    rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let start = Instant::now();
+    write(directory.join("file"), "new").unwrap();
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(300), "{waited:?}");
+    assert!(waited < Duration::from_secs(60), "{waited:?}");
+    assert_eq!(support::read(&directory.join("file")), "new");
+    assert_eq!(directory.listing(), [".file.write-atomically", "file", "neighbour"]);
 }
 
 #[apply(filesystems)]

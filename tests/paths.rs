@@ -8,16 +8,16 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, lchown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::thread;
 
 use rstest::rstest;
-use support::{Child, Directory, Mount};
+use support::{Child, Directory, Mount, NOBODY};
 use write_atomically::{Error, Step, WriteOptions, write, write_atomically};
 
 /// The error of a write whose closure must not run.
@@ -184,13 +184,16 @@ fn the_closure_may_rename_the_directory(#[values(true, false)] existing: bool) {
 }
 
 #[rstest]
-fn a_directory_that_goes_meanwhile_is_an_error() {
+#[case::of_the_file("inner/file", Step::Stage)]
+#[case::of_parents_to_be_made("inner/a/b/file", Step::Publish)]
+fn a_directory_that_goes_meanwhile_is_an_error(#[case] name: &str, #[case] step: Step) {
     let directory = Directory::new();
     let inner = directory.join("inner");
     fs::create_dir(&inner).unwrap();
-    let error = write_atomically(inner.join("file"), |_| Ok(fs::remove_dir(&inner)?)).unwrap_err();
-    let error = Error::find(error.as_ref()).unwrap();
-    assert_eq!(error.io_error().kind(), ErrorKind::NotFound);
+    let options = WriteOptions::new().create_parents(true);
+    let error = options.write(directory.join(name), |_| fs::remove_dir(&inner)).unwrap_err();
+    let error = Error::find(&error).unwrap();
+    assert_eq!((error.step(), error.io_error().kind()), (step, ErrorKind::NotFound));
     assert!(!error.replaced());
     assert_eq!(directory.listing(), Vec::<String>::new());
 }
@@ -247,8 +250,7 @@ fn a_user_without_rights_is_refused_before_the_closure_runs(
         support::set_mode(&directory.join(name), 0o444);
     }
     if support::is_root() {
-        std::os::unix::fs::chown(directory.join("writable/mine"), Some(support::NOBODY), None)
-            .unwrap();
+        chown(directory.join("writable/mine"), Some(support::NOBODY), None).unwrap();
     }
     let path = directory.join(name);
     let answer = Child::new("refused", &path).by_nobody().answer();
@@ -279,12 +281,19 @@ fn a_directory_that_can_not_be_read_can_be_written(#[values(true, false)] existi
     assert_eq!(support::read(&drop_box.join("file")), "new");
 }
 
+/// Copied by another process: of ours, one that another test forks at this moment would hold the copy
+/// open for writing, and nobody could run it (execve(2), ETXTBSY).
+fn run_program(directory: &Directory) -> (PathBuf, process::Child) {
+    let program = directory.join("sleep");
+    support::run(Command::new("cp").arg("/bin/sleep").arg(&program));
+    let running = Command::new(&program).arg("60").spawn().unwrap();
+    (program, running)
+}
+
 #[rstest]
 fn a_running_program_is_replaced() {
     let directory = Directory::new();
-    let program = directory.join("sleep");
-    fs::copy("/bin/sleep", &program).unwrap();
-    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    let (program, mut running) = run_program(&directory);
     assert_eq!(fs::write(&program, "new").unwrap_err().kind(), ErrorKind::ExecutableFileBusy);
     let written = write(&program, "new");
     running.kill().unwrap();
@@ -294,24 +303,23 @@ fn a_running_program_is_replaced() {
     assert_eq!(support::mode(&program), 0o755);
 }
 
+/// A FIFO for each case: a process that another test has forked, and that has not become its program
+/// yet, still has the last reader's descriptor, and a writer would not wait for the next one.
 #[rstest]
-fn a_fifo_gets_the_content_once_the_closure_has_returned_ok() {
+fn a_fifo_gets_the_content_once_the_closure_has_returned_ok(#[values(true, false)] fails: bool) {
     let directory = Directory::new();
     let fifo = directory.join("fifo");
     support::run(Command::new("mkfifo").arg(&fifo));
-    for (result, received) in [(Ok(()), "new"), (Err(io::Error::other("no")), "")] {
-        let reader = thread::spawn({
-            let fifo = fifo.clone();
-            move || fs::read_to_string(fifo).unwrap()
-        });
-        let expected = result.is_ok();
-        let written = WriteOptions::new().write(&fifo, |w| {
-            w.write_all(b"new")?;
-            result
-        });
-        assert_eq!(written.is_ok(), expected);
-        assert_eq!(reader.join().unwrap(), received);
-    }
+    let reader = thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::read_to_string(fifo).unwrap()
+    });
+    let written = WriteOptions::new().write(&fifo, |w| {
+        w.write_all(b"new")?;
+        if fails { Err(io::Error::other("no")) } else { Ok(()) }
+    });
+    assert_eq!(written.is_err(), fails);
+    assert_eq!(reader.join().unwrap(), if fails { "" } else { "new" });
     assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
     assert_eq!(directory.listing(), ["fifo"]);
 }
@@ -359,6 +367,92 @@ fn standard_output_is_written_into(
     assert!(received.contains("running 1 test") && received.contains("test result"), "{received}");
     assert_eq!(received.contains("before"), output == "appended file");
     assert_eq!(directory.listing(), ["log"]);
+}
+
+/// With the position that the process has there already.
+#[rstest]
+fn standard_error_is_written_into(#[values("file", "socket")] what: &str) {
+    let directory = Directory::new();
+    let log = directory.file("log", "");
+    let mut command = Child::new("write between", Path::new("/dev/stderr")).command();
+    let received = match what {
+        "file" => {
+            let file = File::create(&log).unwrap();
+            assert!(command.stderr(file).status().unwrap().success());
+            support::read(&log)
+        }
+        _ => {
+            let (theirs, mut ours) = UnixStream::pair().unwrap();
+            assert!(command.stderr(OwnedFd::from(theirs)).status().unwrap().success());
+            drop(command);
+            io::read_to_string(&mut ours).unwrap()
+        }
+    };
+    assert_eq!(received, "before\nnew\nafter\n");
+    assert_eq!(directory.listing(), ["log"]);
+}
+
+#[rstest]
+fn a_link_to_an_open_file_adds_to_what_is_there(#[values(true, false)] fails: bool) {
+    let directory = Directory::new();
+    let log = directory.file("log", "before\n");
+    let open = File::open(&log).unwrap();
+    let inode = open.metadata().unwrap().ino();
+    let link = format!("/proc/self/fd/{}", open.as_raw_fd());
+    let written = WriteOptions::new().write(link, |w| {
+        w.write_all(b"new\n")?;
+        if fails { Err(io::Error::other("no")) } else { Ok(()) }
+    });
+    assert_eq!(written.is_err(), fails);
+    assert_eq!(support::read(&log), if fails { "before\n" } else { "before\nnew\n" });
+    assert_eq!(fs::metadata(&log).unwrap().ino(), inode);
+    assert_eq!(directory.listing(), ["log"]);
+}
+
+/// A descriptor that a program inherits keeps the lock as long as it runs, and shows the content.
+#[rstest]
+fn programs_that_the_closure_runs_inherit_nothing(
+    #[values(
+        "write",
+        "create",
+        "if missing",
+        "update",
+        "update a program",
+        "by path",
+        "directory",
+        "batch",
+        "open file"
+    )]
+    how: &str,
+) {
+    let directory = Directory::new();
+    let (old, new) = (directory.file("old", "old"), directory.join("new"));
+    let (program, mut running) = run_program(&directory);
+    let open = File::open(&old).unwrap();
+    let inherited = || -> io::Result<String> {
+        let output = Command::new("ls").args(["-l", "/proc/self/fd/"]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let options = WriteOptions::new();
+    let listed = match how {
+        "write" => options.write(&old, |_| inherited()),
+        "create" => options.create(&new, |_| inherited()),
+        "if missing" => options.write_if_missing(&new, |_| inherited()).map(Option::unwrap),
+        "update" => options.update(&old, |_, _| inherited()),
+        "update a program" => options.update(&program, |_, _| inherited()),
+        "by path" => options.write_path(&new, |path| File::create(path).and(inherited())),
+        "directory" => options.write_dir(&new, |_| inherited()),
+        "batch" => options.write_batch(|batch| batch.write(&new, |_| inherited())),
+        _ => {
+            let link = format!("/proc/self/fd/{}", open.as_raw_fd());
+            options.write(link, |_| inherited())
+        }
+    };
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let listed = listed.unwrap();
+    assert!(listed.contains(" -> "), "{listed}");
+    assert!(!listed.contains(directory.path().to_str().unwrap()), "{listed}");
 }
 
 #[rstest]
@@ -470,25 +564,99 @@ fn somebody_elses_file_in_a_sticky_directory_is_refused_before_the_closure_runs(
     assert_eq!(support::read(&file), "new");
 }
 
+/// unlink(2), EPERM: neither the file's owner, nor the directory's, nor root.
+#[rstest]
+#[case::their_own(NOBODY, NOBODY, 0)]
+#[case::in_their_own_directory(NOBODY, 1234, NOBODY)]
+#[case::by_root(0, 1234, NOBODY)]
+#[ignore = "needs root: run tests/privileged"]
+fn a_file_in_a_sticky_directory_is_replaced_by_who_may(
+    #[case] writer: u32,
+    #[case] owner: u32,
+    #[case] directory_owner: u32,
+) {
+    let directory = Directory::new();
+    support::set_mode(directory.path(), 0o1777);
+    let file = directory.file("file", "old");
+    support::set_mode(&file, 0o666);
+    chown(&file, Some(owner), None).unwrap();
+    chown(directory.path(), Some(directory_owner), None).unwrap();
+    let inode = fs::metadata(&file).unwrap().ino();
+    assert_eq!(Child::new("write", &file).by_user(writer, writer).answer(), "Ok(())");
+    assert_eq!(support::read(&file), "new");
+    assert_ne!(fs::metadata(&file).unwrap().ino(), inode);
+    assert_eq!(support::mode(&file), 0o666);
+    assert_eq!(directory.listing(), ["file"]);
+}
+
+/// Root hands its staging file to the destination's owner before it publishes.
+#[rstest]
+#[case::ones_own(NOBODY, NOBODY, 0o666, true)]
+#[case::ones_own_that_one_may_only_write(NOBODY, NOBODY, 0o200, true)]
+#[case::the_destinations_owners(NOBODY, 1234, 0o666, false)]
+#[case::somebody_elses(NOBODY, 2345, 0o666, false)]
+#[case::roots_own(0, 0, 0o666, true)]
+#[case::handed_over_by_root(0, 1234, 0o666, true)]
+#[case::neither_roots_nor_handed_over(0, 2345, 0o666, false)]
+#[ignore = "needs root: run tests/privileged"]
+fn a_dead_entry_goes_with_the_next_write_of_who_left_it(
+    #[case] writer: u32,
+    #[case] owner: u32,
+    #[case] mode: u32,
+    #[case] goes: bool,
+) {
+    let directory = Directory::new();
+    support::set_mode(directory.path(), 0o777);
+    let file = directory.file("file", "old");
+    let entry = directory.file(".file.write-atomically", "left by a killed writer");
+    for (path, owner, mode) in [(&file, 1234, 0o666), (&entry, owner, mode)] {
+        support::set_mode(path, mode);
+        chown(path, Some(owner), None).unwrap();
+    }
+    assert_eq!(Child::new("write", &file).by_user(writer, writer).answer(), "Ok(())");
+    assert_eq!(support::read(&file), "new");
+    match goes {
+        true => assert_eq!(directory.listing(), ["file"]),
+        false => {
+            assert_eq!(directory.listing(), [".file.write-atomically", "file"]);
+            assert_eq!(support::read(&entry), "left by a killed writer");
+        }
+    }
+}
+
 /// proc(5), protected_symlinks: it protects us whether it is switched on or not.
 #[rstest]
+#[case::planted(0o1777, 0, NOBODY, false)]
+#[case::our_own(0o1777, NOBODY, 0, true)]
+#[case::the_directorys_owners(0o1777, NOBODY, NOBODY, true)]
+#[case::not_sticky(0o777, 0, NOBODY, true)]
+#[case::not_everybodys(0o1775, 0, NOBODY, true)]
 #[ignore = "needs root: run tests/privileged"]
-fn a_link_that_somebody_else_planted_in_a_shared_directory_is_not_followed() {
+fn a_link_in_a_shared_directory_is_followed_unless_somebody_else_planted_it(
+    #[case] mode: u32,
+    #[case] directory_owner: u32,
+    #[case] owner: u32,
+    #[case] followed: bool,
+) {
     let directory = Directory::new();
     let shared = directory.join("shared");
     fs::create_dir(&shared).unwrap();
-    support::set_mode(&shared, 0o1777);
+    chown(&shared, Some(directory_owner), None).unwrap();
+    support::set_mode(&shared, mode);
     let precious = directory.file("precious", "precious");
     let link = shared.join("report");
     symlink(&precious, &link).unwrap();
-    std::os::unix::fs::lchown(&link, Some(support::NOBODY), None).unwrap();
-    let error = refused(&WriteOptions::new(), &link);
-    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    assert_eq!(support::read(&precious), "precious");
-
-    std::os::unix::fs::lchown(&link, Some(0), None).unwrap();
-    write(&link, "ours").unwrap();
-    assert_eq!(support::read(&precious), "ours");
+    lchown(&link, Some(owner), None).unwrap();
+    match followed {
+        true => write(&link, "new").unwrap(),
+        false => {
+            let error = refused(&WriteOptions::new(), &link);
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        }
+    }
+    assert_eq!(support::read(&precious), if followed { "new" } else { "precious" });
+    assert_eq!(fs::read_link(&link).unwrap(), precious);
+    assert_eq!(support::listing(&shared), ["report"]);
 }
 
 #[rstest]
@@ -546,6 +714,24 @@ fn parents_go_again_if_publishing_fails() {
     assert_eq!(support::read(&directory.join("a/b")), "in the way");
 }
 
+/// What was made on the way goes, what was there stays.
+#[rstest]
+#[case::a_file_in_the_way("a/b/../../plain/c/file", ErrorKind::NotADirectory)]
+#[case::a_name_too_long(&format!("a/b/{}/file", "n".repeat(256)), ErrorKind::InvalidFilename)]
+fn parents_that_were_made_go_again_if_others_can_not_be_made(
+    #[case] name: &str,
+    #[case] kind: ErrorKind,
+) {
+    let directory = Directory::new();
+    let plain = directory.file("plain", "in the way");
+    let options = WriteOptions::new().create_parents(true);
+    let error = options.write(directory.join(name), |w| w.write_all(b"new")).unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(!Error::find(&error).unwrap().replaced());
+    assert_eq!(directory.listing(), ["plain"]);
+    assert_eq!(support::read(&plain), "in the way");
+}
+
 #[rstest]
 fn a_parent_that_is_a_link_to_nowhere_is_refused_before_the_closure_runs() {
     let directory = Directory::new();
@@ -567,6 +753,11 @@ fn child() {
                 Ok(w.write_all(b"new")?)
             })
             .unwrap();
+        }
+        "write between" => {
+            eprintln!("before");
+            write(&path, "new\n").unwrap();
+            eprintln!("after");
         }
         "write" if path.starts_with("/dev") => write(&path, "new").unwrap(),
         "write" => support::say(format!("{:?}", write(&path, "new"))),

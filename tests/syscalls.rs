@@ -17,13 +17,7 @@ use write_atomically::{Change, Durability, WriteOptions, create_atomically};
 fn trace(role: &str, path: &Path) -> Vec<String> {
     let directory = Directory::new();
     let log = directory.join("log");
-    let child = Child::new(role, path).command();
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-o"]).arg(&log).arg(child.get_program()).args(child.get_args());
-    for (key, value) in child.get_envs() {
-        strace.env(key, value.unwrap_or_default());
-    }
-    support::run(&mut strace);
+    run_under_strace(role, path, &log, &[]);
     let log = fs::read_to_string(log).unwrap();
     let mark = log.lines().find(|line| line.contains("/mark\"")).expect("a mark");
     let thread = mark.split(' ').next().unwrap().to_owned();
@@ -35,6 +29,17 @@ fn trace(role: &str, path: &Path) -> Vec<String> {
         .filter(|call| !call.starts_with("fcntl(") || !call.contains("F_GETFD"))
         .map(|call| call.to_owned())
         .collect()
+}
+
+fn run_under_strace(role: &str, path: &Path, log: &Path, options: &[&str]) {
+    let child = Child::new(role, path).command();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o"]).arg(log).args(options);
+    strace.arg(child.get_program()).args(child.get_args());
+    for (key, value) in child.get_envs() {
+        strace.env(key, value.unwrap_or_default());
+    }
+    support::run(&mut strace);
 }
 
 fn names(calls: &[String]) -> Vec<&str> {
@@ -157,6 +162,25 @@ fn the_directory_is_never_listed(
     let calls = trace(role, &directory.join("file"));
     assert!(!names(&calls).iter().any(|name| name.starts_with("getdents")), "{calls:?}");
     assert!(!directory.listing().contains(&".file.write-atomically".to_owned()));
+}
+
+/// statx(2) is there since Linux 4.11, and some sandboxes forbid it.
+#[rstest]
+#[ignore = "needs strace: run tests/privileged"]
+fn without_statx_a_write_does_the_same(
+    #[values("ENOSYS", "EPERM")] error: &str,
+    #[values("replace durable", "update durable")] role: &str,
+) {
+    let (directory, log) = (Directory::new(), Directory::new());
+    let path = directory.file("file", "old");
+    support::set_mode(&path, 0o640);
+    let inject = format!("inject=statx:error={error}");
+    let options = ["-e", "trace=statx", "-e", &inject];
+    run_under_strace(role, &path, &log.join("log"), &options);
+    assert!(support::read(&log.join("log")).contains("INJECTED"));
+    assert_eq!(support::read(&path), "some content");
+    assert_eq!(support::mode(&path), 0o640);
+    assert_eq!(directory.listing(), ["file"]);
 }
 
 /// Long outputs start their writeback early, short ones and relaxed ones never.

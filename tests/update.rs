@@ -260,6 +260,8 @@ fn the_closure_reads_the_old_content(#[case] filesystem: &str) {
         let mut line = String::new();
         old.read_line(&mut line)?;
         assert_eq!((line.as_str(), old.stream_position()?), ("one\n", 4));
+        old.seek_relative(4)?;
+        assert_eq!(old.stream_position()?, 8);
         old.seek(SeekFrom::End(-6))?;
         io::copy(old, new)?;
         old.rewind()?;
@@ -464,6 +466,8 @@ fn what_somebody_else_did_meanwhile_is_not_lost(
         "created" => io::ErrorKind::AlreadyExists,
         _ => io::ErrorKind::ResourceBusy,
     };
+    let says_why = result.as_ref().is_err_and(|e| e.to_string().contains("lose that change"));
+    assert_eq!(says_why, kind == io::ErrorKind::ResourceBusy);
     assert_eq!(error_of(result), (Step::Publish, kind));
     match what {
         "removed" => assert!(support::listing(&watched).is_empty()),
