@@ -15,9 +15,14 @@ use write_atomically::{Change, Durability, WriteOptions, create_atomically};
 
 /// The calls that a role makes between its two marks, in order.
 fn trace(role: &str, path: &Path) -> Vec<String> {
+    trace_below(&[], role, path)
+}
+
+/// The same for a process that is started by another command.
+fn trace_below(command: &[&str], role: &str, path: &Path) -> Vec<String> {
     let directory = Directory::new();
     let log = directory.join("log");
-    run_under_strace(role, path, &log, &[]);
+    run_under_strace(role, path, &log, command);
     let log = fs::read_to_string(log).unwrap();
     let mark = log.lines().find(|line| line.contains("/mark\"")).expect("a mark");
     let thread = mark.split(' ').next().unwrap().to_owned();
@@ -31,10 +36,11 @@ fn trace(role: &str, path: &Path) -> Vec<String> {
         .collect()
 }
 
-fn run_under_strace(role: &str, path: &Path, log: &Path, options: &[&str]) {
+/// `arguments`: options, or the beginning of the command.
+fn run_under_strace(role: &str, path: &Path, log: &Path, arguments: &[&str]) {
     let child = Child::new(role, path).command();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o"]).arg(log).args(options);
+    strace.args(["-f", "-o"]).arg(log).args(arguments);
     strace.arg(child.get_program()).args(child.get_args());
     for (key, value) in child.get_envs() {
         strace.env(key, value.unwrap_or_default());
@@ -75,6 +81,31 @@ fn what_is_promised_is_synced_in_order_and_nothing_else(
         assert_eq!(descriptor("fdatasync"), descriptor("write"));
         assert_eq!(descriptor("fsync"), descriptor("statx"), "the directory");
     }
+}
+
+/// There, syncing a file without a name does not make it durable (`tests/proof/vm` shows it on such a
+/// kernel). setarch(8) makes this kernel say that it is an old one.
+#[rstest]
+#[case::replace("btrfs", "replace durable", &["fdatasync", "linkat", "fdatasync", "renameat", "fsync"])]
+#[case::create("btrfs", "create durable", &["fdatasync", "linkat", "fdatasync", "renameat", "fsync"])]
+#[case::consistent("btrfs", "replace consistent", &["fdatasync", "linkat", "fdatasync", "renameat"])]
+#[case::relaxed("btrfs", "replace relaxed", &["linkat", "renameat"])]
+#[case::on_btrfs_perhaps("overlay", "create consistent", &["fdatasync", "linkat", "fdatasync", "renameat"])]
+#[case::on_xfs("xfs", "replace durable", &["fdatasync", "linkat", "renameat", "fsync"])]
+#[case::in_memory("tmpfs", "create durable", &["fdatasync", "linkat", "fsync"])]
+#[ignore = "needs strace and filesystems: run tests/privileged"]
+fn before_linux_6_17_btrfs_syncs_what_has_a_name(
+    #[case] filesystem: &str,
+    #[case] role: &str,
+    #[case] expected: &[&str],
+) {
+    let directory = Directory::on(filesystem);
+    let calls = trace_below(&["setarch", "--uname-2.6"], role, &directory.join("file"));
+    let is_relevant =
+        |name: &&&str| ["sync", "rename", "link"].iter().any(|part| name.contains(part));
+    let is_relevant = |name: &&&str| is_relevant(name) && **name != "readlink";
+    assert_eq!(names(&calls).iter().filter(is_relevant).copied().collect::<Vec<_>>(), expected);
+    assert_eq!(directory.listing(), ["file"]);
 }
 
 /// Whoever wrote it may not have synced it.
