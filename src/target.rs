@@ -148,6 +148,10 @@ impl Place {
                 // A link that leads nowhere: `create_dir_all` does not make what it points to.
                 return Err(platform::error(Code::NotFound));
             }
+            // A name that is too long is so anywhere; where it belongs can't be asked yet.
+            for component in below.components().map(|c| Path::new(c.as_os_str())).chain([name]) {
+                platform::stat(&directory, component)?;
+            }
             return Ok(Place { directory, name: next.join(name), missing_parents });
         }
         Err(platform::error(Code::NotFound))

@@ -733,6 +733,18 @@ fn parents_that_were_made_go_again_if_others_can_not_be_made(
 }
 
 #[rstest]
+#[case::a_parents(&format!("a/b/{}/file", "n".repeat(256)))]
+#[case::the_files(&format!("a/b/{}", "n".repeat(256)))]
+fn a_name_that_is_too_long_below_missing_parents_is_refused_before_the_closure_runs(
+    #[case] name: &str,
+) {
+    let directory = Directory::new();
+    let error = refused(&WriteOptions::new().create_parents(true), directory.join(name));
+    assert_eq!(error.kind(), ErrorKind::InvalidFilename);
+    assert_eq!(directory.listing(), Vec::<String>::new());
+}
+
+#[rstest]
 fn a_parent_that_is_a_link_to_nowhere_is_refused_before_the_closure_runs() {
     let directory = Directory::new();
     symlink("nowhere", directory.join("a")).unwrap();

@@ -257,7 +257,7 @@ pub(crate) fn writes_on_close(file: &File, is_named: bool) -> bool {
 /// Whether a file's filesystem is on one block device, and calls itself after that. Others have the major
 /// number 0 (Documentation/admin-guide/devices.txt), Btrfs among them.
 fn is_on_device(file: &File) -> bool {
-    fs::fstat(file).is_ok_and(|stat| fs::major(stat.st_dev) != 0)
+    stat_file(file).is_ok_and(|stat| fs::major(stat.dev) != 0)
 }
 
 // statfs(2); Linux, include/uapi/linux/magic.h.
