@@ -118,13 +118,11 @@ fn lock_missing(target: &Target, options: &WriteOptions) -> io::Result<Asked<Loc
 
 /// Waits for those who started to create this destination when its parents were missing: their
 /// entries lie above these. They look, locked, whether the parents are still missing; we look for
-/// their entries, locked, where the parents are there. So one of both sees the other.
+/// their entries, locked, above the parents that are there, which may be some of them. So one of both
+/// sees the other.
 fn waited_above(target: &Target) -> io::Result<bool> {
-    if !target.missing_parents.is_empty() {
-        return Ok(false);
-    }
     let parent = target.path.parent().unwrap_or(Path::new(""));
-    for above in parent.ancestors().skip(1) {
+    for above in parent.ancestors().skip(target.missing_parents.len() + 1) {
         let below: PathBuf = match target.path.strip_prefix(above) {
             Ok(below) => below.components().collect(),
             Err(_) => continue,

@@ -144,9 +144,14 @@ impl Place {
                 next.push(component);
                 missing_parents.push(next.clone());
             }
-            if platform::stat(&directory, &missing_parents[0])?.is_some() {
+            match platform::stat(&directory, &missing_parents[0])? {
+                None => {}
                 // A link that leads nowhere: `create_dir_all` does not make what it points to.
-                return Err(platform::error(Code::NotFound));
+                Some(found) if found.kind == Kind::Symlink => {
+                    return Err(platform::error(Code::NotFound));
+                }
+                // Somebody has just made it.
+                Some(_) => return Place::find(base, &parent.join(name), true),
             }
             // A name that is too long is so anywhere; where it belongs can't be asked yet.
             for component in below.components().map(|c| Path::new(c.as_os_str())).chain([name]) {
