@@ -237,7 +237,7 @@ impl<E> Batch<E> {
                 .map_err(at(Step::Metadata))?,
         };
         let options = &self.options;
-        let mut written = Written { target, options, file, entry: None, is_synced: false };
+        let mut written = Written::new(target, options, file, None);
         written.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
         if self.options.durability != Durability::Relaxed
             && !self.directories.filesystem(waiting.directory).reports_losses

@@ -59,7 +59,7 @@ impl<'o> Production<'o> {
                     platform::set_mode(&file, 0o600).map_err(at(Step::Metadata))?;
                 }
                 let (options, entry) = (self.options, Some(entry));
-                let written = Written { target, options, file, entry, is_synced: false };
+                let written = Written::new(target, options, file, entry);
                 written.publish(Clobber::Yes)?.settle()
             }
             Some(Destination::InPlace(overwrite)) => {

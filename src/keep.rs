@@ -43,7 +43,8 @@ impl Keep {
     /// The same for what was written by path. The file may still have a name of its own.
     pub(crate) fn take_file(self, file: File) {
         let Keep { target, options } = self;
-        let written = Written { target, options: &options, file, entry: None, is_synced: true };
+        let mut written = Written::new(target, &options, file, None);
+        written.is_synced = true;
         let _ = written.publish(Clobber::Yes);
     }
 }

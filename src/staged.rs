@@ -13,7 +13,7 @@ use crate::overwrite::Overwrite;
 use crate::platform::{self, Code, FileId, Kind, Stat};
 use crate::staging::{self, StagingEntry};
 use crate::target::Target;
-use crate::writer::Writer;
+use crate::writer::{WRITEBACK_WINDOW, Writer};
 
 /// Replaces or creates a file.
 pub(crate) fn write<T, E: From<io::Error>>(
@@ -170,8 +170,9 @@ impl<'o> Staged<'o> {
     ) -> Result<(Written<'o>, T), E> {
         let Staged { target, options, writer, entry, keep } = self;
         let (writer, value) = run(writer, write, keep)?;
+        let is_short = writer.is_short();
         let file = writer.finish()?;
-        Ok((Written { target, options, file, entry, is_synced: false }, value))
+        Ok((Written { is_short, ..Written::new(target, options, file, entry) }, value))
     }
 }
 
@@ -243,14 +244,26 @@ pub(crate) struct Written<'o> {
     pub(crate) file: File,
     pub(crate) entry: Option<StagingEntry>,
     pub(crate) is_synced: bool,
+    /// Known to be (`Writer::is_short`).
+    is_short: bool,
 }
 
 impl<'o> Written<'o> {
+    pub(crate) fn new(
+        target: Target,
+        options: &'o WriteOptions,
+        file: File,
+        entry: Option<StagingEntry>,
+    ) -> Self {
+        Written { target, options, file, entry, is_synced: false, is_short: false }
+    }
+
     /// Gives the content the destination's metadata, makes both durable, and then gives it the name.
     pub(crate) fn publish(mut self, clobber: Clobber) -> Result<Published<'o>, Error> {
         let path = self.target.path.clone();
         let at = |step| Error::at(step, &path);
         let parents = self.target.make_parents().map_err(at(Step::Publish))?;
+        self.start_writeback();
         let mut now = self.look(clobber).map_err(|error| not_published(&path, error, clobber))?;
         loop {
             self.take_metadata(now.as_ref()).map_err(at(Step::Metadata))?;
@@ -277,6 +290,17 @@ impl<'o> Written<'o> {
         }
         parents.keep();
         Ok(Published { target: self.target, options: self.options, file: self.file })
+    }
+
+    /// Has the disk work while what is to be carried over is looked up. For a new file that is nothing.
+    ///
+    /// Of a small file no page lies whole within the range, which leaves the first byte out: where one
+    /// does, the kernel asks all processors for pages to drop (Linux, mm/fadvise.c).
+    fn start_writeback(&self) {
+        let looks_up = self.target.found.is_some() && self.options.preserve_metadata;
+        if self.is_short && looks_up && self.options.durability != Durability::Relaxed {
+            platform::start_writeback(&self.file, 1, WRITEBACK_WINDOW);
+        }
     }
 
     /// What is at the destination now. Where there was nothing and the staging file is unnamed, the

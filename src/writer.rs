@@ -23,7 +23,7 @@ const LONG: u64 = 4 << 20;
 /// How much of a long output the kernel is asked at a time to start bringing to the disk, in bytes.
 /// Larger windows leave more to the final sync, and their beginning may be clean by the time that
 /// they end, and leave the page cache (measured: `benches/README.md`).
-const WRITEBACK_WINDOW: u64 = 1 << 20;
+pub(crate) const WRITEBACK_WINDOW: u64 = 1 << 20;
 
 /// The file that a closure writes: buffered, and nowhere to be seen until the closure returns `Ok`.
 ///
@@ -137,6 +137,13 @@ impl Writer {
     pub(crate) fn finish(mut self) -> io::Result<File> {
         self.flush()?;
         Ok(self.discard())
+    }
+
+    /// Whether there is something, and so little that starting to write it is one request. Not known
+    /// once the file has been lent.
+    pub(crate) fn is_short(&self) -> bool {
+        let length = self.sink.position.map(|position| position + self.buffer.len() as u64);
+        length.is_some_and(|length| (1..=WRITEBACK_WINDOW).contains(&length))
     }
 
     /// Writes out as much of what is buffered as possible, and gives the file back.

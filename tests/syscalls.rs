@@ -157,8 +157,8 @@ fn relaxed_syncs_only_where_closing_would(#[case] filesystem: &str, #[case] sync
 #[case("create consistent", "here", 10)]
 #[case("create relaxed", "xfs", 9)]
 #[case("create relaxed", "tmpfs", 10)]
-#[case("replace durable", "here", 17)]
-#[case("replace consistent", "here", 16)]
+#[case("replace durable", "here", 18)]
+#[case("replace consistent", "here", 17)]
 #[case("replace relaxed", "xfs", 15)]
 #[case("replace relaxed", "tmpfs", 16)]
 #[ignore = "needs strace and filesystems: run tests/privileged"]
@@ -214,17 +214,38 @@ fn without_statx_a_write_does_the_same(
     assert_eq!(directory.listing(), ["file"]);
 }
 
-/// Long outputs start their writeback early, short ones and relaxed ones never.
+/// Long outputs start their writeback while the closure runs, relaxed ones never.
 #[rstest]
 #[case("long durable", 31)]
 #[case("long relaxed", 0)]
-#[case("replace durable", 0)]
+#[case("create durable", 0)]
 #[ignore = "needs strace: run tests/privileged"]
 fn writeback_starts_early_where_it_helps(#[case] role: &str, #[case] expected: usize) {
     let directory = Directory::new();
     let calls = trace(role, &directory.join("file"));
     let started = names(&calls).into_iter().filter(|name| *name == "fadvise64").count();
     assert_eq!(started, expected);
+}
+
+/// What a replaced file hands on is looked up while the disk writes the new content.
+#[rstest]
+#[case("replace durable", &["write", "fadvise64", "llistxattr", "fdatasync"])]
+#[case("replace consistent", &["write", "fadvise64", "llistxattr", "fdatasync"])]
+#[case("replace relaxed", &["write", "llistxattr"])]
+#[case("update durable", &["write", "fadvise64", "llistxattr", "fdatasync"])]
+#[case("unchanged durable", &["write", "fdatasync"])]
+#[case("empty durable", &["llistxattr", "fdatasync"])]
+#[ignore = "needs strace: run tests/privileged"]
+fn a_short_output_is_written_back_while_metadata_is_looked_up(
+    #[case] role: &str,
+    #[case] expected: &[&str],
+) {
+    let directory = Directory::new();
+    let calls = trace(role, &directory.join("file"));
+    let relevant = ["write", "fadvise64", "llistxattr", "fdatasync"];
+    let mut names = names(&calls);
+    names.retain(|name| relevant.contains(name));
+    assert_eq!(names, expected);
 }
 
 /// VmHWM is the most that the process ever had in memory (proc_pid_status(5)).
@@ -256,7 +277,7 @@ fn child() {
     write_some(&warm_up);
     write_some(&warm_up);
     fs::remove_file(&warm_up).unwrap();
-    if matches!(what, "replace" | "unchanged" | "update") {
+    if matches!(what, "replace" | "unchanged" | "update" | "empty") {
         write_some(&path);
     }
     match what {
@@ -264,6 +285,12 @@ fn child() {
             mark();
             write_some(&path);
             mark();
+        }
+        "empty" => {
+            mark();
+            let result: std::io::Result<()> = options.write(&path, |_| Ok(()));
+            mark();
+            result.unwrap();
         }
         "unchanged" => {
             mark();
