@@ -22,23 +22,12 @@ use support::{Child, Directory, Mount, NOBODY};
 use write_atomically::{Durability, Error, Step, WriteOptions, write, write_path_atomically};
 
 fn prepare(filesystem: &str, old: Option<&str>) -> Directory {
-    let directory = Directory::on(filesystem);
-    directory.file("neighbour", "untouched");
-    if let Some(old) = old {
-        directory.file("file.txt", old);
-    }
-    directory
+    support::prepare(filesystem, "file.txt", old)
 }
 
-/// The whole state: the listing, the destination's content, and its neighbour's.
+#[track_caller]
 fn assert_state(directory: &Directory, content: Option<&str>) {
-    let expected: &[&str] =
-        if content.is_some() { &["file.txt", "neighbour"] } else { &["neighbour"] };
-    assert_eq!(directory.listing(), expected);
-    if let Some(content) = content {
-        assert_eq!(support::read(&directory.join("file.txt")), content);
-    }
-    assert_eq!(support::read(&directory.join("neighbour")), "untouched");
+    support::assert_state(directory, "file.txt", content);
 }
 
 fn step(error: &anyhow::Error) -> Step {

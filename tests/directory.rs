@@ -319,6 +319,24 @@ fn what_comes_or_goes_meanwhile_is_replaced_or_not_missed(#[case] old: Old) {
     assert_eq!(support::mode(&path), if old == Nothing { 0o700 } else { 0o755 });
 }
 
+/// Between two system calls: strace has the first attempt to publish fail as if it had.
+#[rstest]
+#[case::appears(Nothing, "EEXIST", 1)]
+#[case::goes(Tree, "ENOENT", 2)]
+#[ignore = "needs strace: run tests/privileged"]
+fn what_comes_or_goes_while_it_is_published_is_looked_at_again(
+    #[case] old: Old,
+    #[case] error: &str,
+    #[case] attempt: usize,
+) {
+    let directory = prepare("here", old);
+    let inject = format!("inject=renameat2:error={error}:when={attempt}");
+    let path = directory.join("out.d");
+    let made = trees::calls_that_matter_with(&["-e", &inject], "relaxed", &path);
+    assert_eq!(made, vec!["renameat2"; attempt + 1]);
+    assert_eq!(trees::tree(directory.path()), new_tree());
+}
+
 #[rstest]
 #[case::file("neighbour", ErrorKind::NotADirectory)]
 #[case::fifo("fifo", ErrorKind::NotADirectory)]

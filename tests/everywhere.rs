@@ -6,10 +6,10 @@
 mod support;
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::process::{self, Stdio};
+use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -22,30 +22,12 @@ use write_atomically::{
 };
 
 fn prepare(old: Option<&str>) -> Directory {
-    let directory = Directory::new();
-    directory.file("neighbour", "untouched");
-    if let Some(old) = old {
-        directory.file("file", old);
-    }
-    directory
+    support::prepare("here", "file", old)
 }
 
-/// The whole state: the listing, the destination's content, and its neighbour's.
 #[track_caller]
 fn assert_state(directory: &Directory, content: Option<&str>) {
-    let expected: &[&str] = if content.is_some() { &["file", "neighbour"] } else { &["neighbour"] };
-    assert_eq!(directory.listing(), expected);
-    assert_destination(directory, content);
-}
-
-#[track_caller]
-fn assert_destination(directory: &Directory, content: Option<&str>) {
-    let path = directory.join("file");
-    assert_eq!(path.exists(), content.is_some());
-    if let Some(content) = content {
-        assert!(support::read(&path) == content, "neither whole nor expected");
-    }
-    assert_eq!(support::read(&directory.join("neighbour")), "untouched");
+    support::assert_state(directory, "file", content);
 }
 
 /// More than a buffer, and no multiple of a block.
@@ -61,7 +43,7 @@ fn a_closure_that_returns_ok_is_published_whole(
     let value = write_atomically(directory.join("file"), |w| {
         w.write_all(new_content().as_bytes())?;
         w.flush()?;
-        assert_destination(&directory, old);
+        support::assert_destination(&directory, "file", old);
         Ok(42)
     });
     assert_eq!(value.unwrap(), 42);
@@ -448,13 +430,13 @@ fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
 ) {
     let directory = prepare(old);
     let path = directory.join("file");
-    let mut child = spawn_staged(end, &path);
+    let (mut child, _answer) = Child::new(end, &path).spawn_staged();
     if end == "kill" {
         child.kill().unwrap();
     }
     assert!(!child.wait().unwrap().success());
 
-    assert_destination(&directory, old);
+    support::assert_destination(&directory, "file", old);
     let entries = directory.listing().len() - 1 - usize::from(old.is_some());
     assert!(entries <= usize::from(!cfg!(target_os = "linux")), "{:?}", directory.listing());
     let content = match (next, old) {
@@ -473,18 +455,6 @@ fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
         write(&path, old.unwrap()).unwrap();
     }
     assert_state(&directory, content);
-}
-
-/// A child that is inside its closure.
-fn spawn_staged(role: &str, path: &Path) -> process::Child {
-    let mut child = Child::new(role, path).command().stdout(Stdio::piped()).spawn().unwrap();
-    let mut answer = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("staged") {
-        line.clear();
-        assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
-    }
-    child
 }
 
 #[rstest]
@@ -520,7 +490,7 @@ fn the_living_are_left_alone_and_the_dead_are_removed(
     directory.file(".file.write-atomically", "left by a killed writer");
     write_atomically(directory.join("file"), |slow| {
         write_atomically(directory.join("file"), |fast| Ok(write!(fast, "fast")?))?;
-        assert_destination(&directory, Some("fast"));
+        support::assert_destination(&directory, "file", Some("fast"));
         Ok(write!(slow, "slow")?)
     })
     .unwrap();
@@ -651,7 +621,7 @@ fn an_update_within_an_update_of_the_same_file_is_a_deadlock_at_once(
 fn who_is_killed_in_an_update_blocks_nobody(#[values(Some("0"), None)] old: Option<&str>) {
     let directory = prepare(old);
     let path = directory.join("file");
-    let mut child = spawn_staged("update", &path);
+    let (mut child, _answer) = Child::new("update", &path).spawn_staged();
     child.kill().unwrap();
     child.wait().unwrap();
     WriteOptions::new().update(&path, count).unwrap();

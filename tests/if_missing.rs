@@ -5,7 +5,7 @@
 mod filesystems;
 mod support;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::ExitStatusExt;
@@ -20,8 +20,7 @@ use std::time::Duration;
 use filesystems::filesystems;
 use rstest::rstest;
 use rstest_reuse::apply;
-use rustix::fs::{FlockOperation, flock};
-use support::{Child, Directory};
+use support::{Child, Directory, Living};
 use write_atomically::{Durability, Error, Step, WriteOptions, write_if_missing};
 
 fn relaxed() -> WriteOptions {
@@ -298,27 +297,36 @@ fn what_appears_meanwhile_stays(
 fn what_others_have_planted_neither_stops_nor_hangs_it(#[case] what: &str) {
     let directory = Directory::new();
     let entry = directory.join(ENTRY);
-    let mut held = None;
-    match what {
-        "directory" => fs::create_dir(&entry).unwrap(),
+    let held = match what {
+        "directory" => {
+            fs::create_dir(&entry).unwrap();
+            None
+        }
         "link" => {
             let victim = directory.file("victim", "");
             symlink("victim", &entry).unwrap();
-            held = Some(File::open(victim).unwrap());
+            Some(victim)
         }
-        "dangling link" => symlink("nowhere", &entry).unwrap(),
-        "fifo" => drop(support::run(process::Command::new("mkfifo").arg(&entry))),
-        "socket" => drop(std::os::unix::net::UnixListener::bind(&entry).unwrap()),
+        "dangling link" => {
+            symlink("nowhere", &entry).unwrap();
+            None
+        }
+        "fifo" => {
+            support::run(process::Command::new("mkfifo").arg(&entry));
+            None
+        }
+        "socket" => {
+            std::os::unix::net::UnixListener::bind(&entry).unwrap();
+            None
+        }
         _ => {
             directory.file(ENTRY, "");
             support::set_mode(&entry, 0o666);
             chown(&entry, Some(support::NOBODY), None).unwrap();
-            held = Some(File::open(&entry).unwrap());
+            Some(entry)
         }
-    }
-    if let Some(held) = &held {
-        flock(held, FlockOperation::LockExclusive).unwrap();
-    }
+    };
+    let _held = held.map(|path| Living::holding(&path));
     let before = directory.listing();
     let path = directory.join("file");
     assert_eq!(relaxed().write_if_missing(&path, |w| w.write_all(b"1")).unwrap(), Some(()));
@@ -345,8 +353,7 @@ fn a_dead_entry_beside_the_file_goes_and_a_living_one_stays(#[case] filesystem: 
     let path = watched.join("file");
     fs::write(&path, "there").unwrap();
     fs::write(watched.join(ENTRY), "").unwrap();
-    let living = File::open(watched.join(ENTRY)).unwrap();
-    flock(&living, FlockOperation::LockExclusive).unwrap();
+    let living = Living::holding(&watched.join(ENTRY));
     assert_eq!(relaxed().write_if_missing(&path, never).unwrap(), None);
     assert_eq!(support::listing(&watched), [ENTRY, "file"]);
     drop(living);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use filesystems::filesystems;
 use rstest::rstest;
 use rstest_reuse::apply;
-use support::{Child, Directory};
+use support::{Child, Directory, Living};
 use write_atomically::{Writer, create_atomically, write, write_atomically};
 
 /// More than a buffer, and no multiple of a block.
@@ -24,22 +24,12 @@ fn new_content() -> String {
 }
 
 fn prepare(filesystem: &str, old: Option<&str>) -> Directory {
-    let directory = Directory::on(filesystem);
-    directory.file("neighbour", "untouched");
-    if let Some(old) = old {
-        directory.file("file", old);
-    }
-    directory
+    support::prepare(filesystem, "file", old)
 }
 
-/// The whole state: the listing, the destination's content, and its neighbour's.
+#[track_caller]
 fn assert_state(directory: &Directory, content: Option<&str>) {
-    let expected: &[&str] = if content.is_some() { &["file", "neighbour"] } else { &["neighbour"] };
-    assert_eq!(directory.listing(), expected);
-    if let Some(content) = content {
-        assert!(support::read(&directory.join("file")) == content, "neither whole nor expected");
-    }
-    assert_eq!(support::read(&directory.join("neighbour")), "untouched");
+    support::assert_state(directory, "file", content);
 }
 
 #[apply(filesystems)]
@@ -217,8 +207,8 @@ fn a_dead_entry_goes_and_a_living_one_stays(#[case] filesystem: &str) {
     assert_state(&directory, Some("1"));
 
     // Somebody alive holds this one.
-    let living = std::fs::File::create(&dead).unwrap();
-    rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    directory.file(".file.write-atomically", "by somebody alive");
+    let living = Living::holding(&dead);
     write(&path, "2").unwrap();
     assert_eq!(support::read(&path), "2");
     assert_eq!(directory.listing(), [".file.write-atomically", "file", "neighbour"]);
@@ -231,8 +221,7 @@ fn a_dead_entry_goes_and_a_living_one_stays(#[case] filesystem: &str) {
 #[rstest]
 fn a_writer_that_is_publishing_is_waited_for_but_not_for_ever() {
     let directory = prepare("here", Some("old"));
-    let living = std::fs::File::create(directory.join(".file.write-atomically")).unwrap();
-    rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let _living = Living::holding(&directory.file(".file.write-atomically", ""));
     let start = Instant::now();
     write(directory.join("file"), "new").unwrap();
     let waited = start.elapsed();

@@ -7,10 +7,10 @@ mod trees;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process::{self, Stdio};
+use std::process;
 use std::thread;
 use std::time::Duration;
 
@@ -19,22 +19,12 @@ use support::{Child, Directory};
 use write_atomically::{Durability, Error, Step, WriteOptions, write};
 
 fn prepare(old: Option<&str>) -> Directory {
-    let directory = Directory::new();
-    directory.file("neighbour", "untouched");
-    if let Some(old) = old {
-        directory.file("file.txt", old);
-    }
-    directory
+    support::prepare("here", "file.txt", old)
 }
 
-/// The whole state: all that is in the directory, and nothing but the destination may have changed.
 #[track_caller]
 fn assert_state(directory: &Directory, content: Option<&str>) {
-    let mut expected = trees::expected([("neighbour", "untouched")]);
-    if let Some(content) = content {
-        expected.insert("file.txt".into(), content.to_owned());
-    }
-    assert_eq!(trees::tree(directory.path()), expected);
+    support::assert_state(directory, "file.txt", content);
 }
 
 /// Ways to leave a whole file at a path, and more.
@@ -433,7 +423,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     let old = old.filter(|_| what != "directory");
     let directory = prepare(old);
     let path = directory.join("file.txt");
-    let (mut child, _answer) = spawn_staged(&format!("{what} {end}"), &path);
+    let (mut child, _answer) = Child::new(&format!("{what} {end}"), &path).spawn_staged();
     if end == "kill" {
         child.kill().unwrap();
     }
@@ -451,18 +441,6 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     };
     assert_eq!(result.is_ok(), next != "path that fails", "{result:?}");
     assert_state(&directory, if result.is_ok() { Some("next") } else { old });
-}
-
-/// A child that is inside its closure, and what it says, which somebody has to hear.
-fn spawn_staged(role: &str, path: &Path) -> (process::Child, impl BufRead + use<>) {
-    let mut child = Child::new(role, path).command().stdout(Stdio::piped()).spawn().unwrap();
-    let mut answer = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("staged") {
-        line.clear();
-        assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
-    }
-    (child, answer)
 }
 
 #[rstest]

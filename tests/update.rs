@@ -19,8 +19,7 @@ use std::time::Duration;
 use filesystems::filesystems;
 use rstest::rstest;
 use rstest_reuse::apply;
-use rustix::fs::{FlockOperation, flock};
-use support::{Child, Directory};
+use support::{Child, Directory, Living};
 use write_atomically::{Durability, Error, Reader, Step, WriteOptions, Writer, update_atomically};
 
 fn relaxed() -> WriteOptions {
@@ -350,8 +349,7 @@ fn a_dead_lock_entry_beside_the_file_goes(#[case] filesystem: &str) {
     let (_base, watched) = counter_directory(filesystem, true);
     let entry = watched.join(".counter.write-atomically-lock");
     fs::write(&entry, "").unwrap();
-    let living = fs::File::open(&entry).unwrap();
-    flock(&living, FlockOperation::LockExclusive).unwrap();
+    let living = Living::holding(&entry);
     relaxed().update(watched.join("counter"), count).unwrap();
     assert_eq!(support::listing(&watched).len(), 2, "the living one's entry has gone");
     drop(living);

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{BufRead, BufReader};
 #[cfg(unix)]
 use std::os::fd::AsRawFd;
 #[cfg(unix)]
@@ -10,10 +11,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 #[cfg(unix)]
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 #[cfg(unix)]
 use std::sync::OnceLock;
 
+#[cfg(unix)]
+use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 /// A directory that goes with the test, and says what is in it.
@@ -90,6 +93,35 @@ pub fn listing(directory: &Path) -> Vec<String> {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     names()
+}
+
+/// A directory with a neighbour that is to stay as it is and, perhaps, a destination.
+pub fn prepare(filesystem: &str, name: &str, old: Option<&str>) -> Directory {
+    let directory = Directory::on(filesystem);
+    directory.file("neighbour", "untouched");
+    if let Some(old) = old {
+        directory.file(name, old);
+    }
+    directory
+}
+
+/// The whole state: the listing, the destination's content, and its neighbour's.
+#[track_caller]
+pub fn assert_state(directory: &Directory, name: &str, content: Option<&str>) {
+    let expected: &[&str] = if content.is_some() { &[name, "neighbour"] } else { &["neighbour"] };
+    assert_eq!(directory.listing(), expected);
+    assert_destination(directory, name, content);
+}
+
+/// The same, whatever else may be there.
+#[track_caller]
+pub fn assert_destination(directory: &Directory, name: &str, content: Option<&str>) {
+    let path = directory.join(name);
+    assert_eq!(path.exists(), content.is_some());
+    if let Some(content) = content {
+        assert!(read(&path) == content, "neither whole nor expected");
+    }
+    assert_eq!(read(&directory.join("neighbour")), "untouched");
 }
 
 /// Where `tests/privileged` has mounted its filesystems.
@@ -177,7 +209,20 @@ impl Child {
         self.command
     }
 
-    pub fn status(mut self) -> std::process::ExitStatus {
+    /// Waits until the child is inside its closure, which says `staged`. What else it says somebody has
+    /// to hear: the second value stays open for that.
+    pub fn spawn_staged(mut self) -> (process::Child, impl BufRead + use<>) {
+        let mut child = self.command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut answer = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("staged") {
+            line.clear();
+            assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
+        }
+        (child, answer)
+    }
+
+    pub fn status(mut self) -> process::ExitStatus {
         self.command.status().unwrap()
     }
 
@@ -210,6 +255,30 @@ fn open_program() -> String {
     static PROGRAM: OnceLock<fs::File> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| fs::File::open(env::current_exe().unwrap()).unwrap());
     format!("/proc/self/fd/{}", program.as_raw_fd())
+}
+
+/// Somebody alive who holds the lock of an entry.
+#[cfg(unix)]
+pub struct Living {
+    file: fs::File,
+}
+
+#[cfg(unix)]
+impl Living {
+    pub fn holding(entry: &Path) -> Living {
+        let file = fs::File::open(entry).unwrap();
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+        Living { file }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Living {
+    /// Closing is not enough: a child that another test has just forked has the file open as well, until it
+    /// executes its program (flock(2)).
+    fn drop(&mut self) {
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).unwrap();
+    }
 }
 
 /// A mount that goes with the test. Needs root, in a mount namespace of its own.

@@ -70,12 +70,18 @@ pub fn make_deep_tree(top: &Path, levels: usize) {
 /// The names of those system calls that bring something to stable storage or move it, in the order in
 /// which a child makes them, leaving out what it does before and after `mkdirat`ing and `rmdir`ing.
 pub fn calls_that_matter(role: &str, path: &Path) -> Vec<String> {
+    calls_that_matter_with(&[], role, path)
+}
+
+/// The same with more options of strace(1).
+pub fn calls_that_matter_with(options: &[&str], role: &str, path: &Path) -> Vec<String> {
     let child = Child::new(role, path).command();
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs,renameat,renameat2,linkat", "-o"])
         .arg(log.path())
+        .args(options)
         .arg(child.get_program())
         .args(child.get_args());
     for (name, value) in child.get_envs() {
