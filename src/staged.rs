@@ -1,7 +1,7 @@
 //! The protocol, in the order in which it happens: target, stage, closure, finish, publish, settle.
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Seek, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
@@ -169,9 +169,10 @@ impl<'o> Staged<'o> {
         write: impl FnOnce(&mut Writer) -> Result<T, E>,
     ) -> Result<(Written<'o>, T), E> {
         let Staged { target, options, writer, entry, keep } = self;
-        let (writer, value) = run(writer, write, keep)?;
+        let (mut writer, value) = run(writer, write, keep)?;
+        writer.flush()?;
         let is_short = writer.is_short();
-        let file = writer.finish()?;
+        let file = writer.discard();
         Ok((Written { is_short, ..Written::new(target, options, file, entry) }, value))
     }
 }

@@ -62,7 +62,8 @@ impl Writer {
         early_writeback: bool,
     ) -> Self {
         let window_start = early_writeback.then_some(0);
-        let sink = Sink { file, path: path.to_owned(), position: Some(0), window_start };
+        let path = path.to_owned();
+        let sink = Sink { file, path, position: Some(0), length: Some(0), window_start };
         let buffer = Vec::with_capacity(capacity.unwrap_or(SMALL_BUFFER));
         Writer { buffer, may_grow: capacity.is_none(), sink }
     }
@@ -93,7 +94,7 @@ impl Writer {
     /// What was buffered could not be written.
     pub fn file(&mut self) -> io::Result<&File> {
         self.flush()?;
-        self.sink.position = None;
+        self.sink.lend();
         Ok(&self.sink.file)
     }
 
@@ -121,7 +122,7 @@ impl Writer {
     /// The source could not be read, or what was read could not be written.
     pub fn append_file(&mut self, source: &mut File) -> io::Result<u64> {
         self.flush()?;
-        self.sink.position = None;
+        self.sink.lend();
         io::copy(source, &mut self.sink.file).map_err(|error| self.sink.name(error))
     }
 
@@ -139,11 +140,10 @@ impl Writer {
         Ok(self.discard())
     }
 
-    /// Whether there is something, and so little that starting to write it is one request. Not known
-    /// once the file has been lent.
+    /// Whether something has been written out, and so little that it takes one request to start its
+    /// writeback.
     pub(crate) fn is_short(&self) -> bool {
-        let length = self.sink.position.map(|position| position + self.buffer.len() as u64);
-        length.is_some_and(|length| (1..=WRITEBACK_WINDOW).contains(&length))
+        self.sink.length.is_some_and(|length| (1..=WRITEBACK_WINDOW).contains(&length))
     }
 
     /// Writes out as much of what is buffered as possible, and gives the file back.
@@ -255,6 +255,8 @@ struct Sink {
     path: PathBuf,
     /// Unknown after the file was lent.
     position: Option<u64>,
+    /// How far it has been written. Unknown once the file was lent.
+    length: Option<u64>,
     /// Where the part begins whose writeback has not been started; `None` for never.
     window_start: Option<u64>,
 }
@@ -268,9 +270,14 @@ impl Sink {
         }
     }
 
+    fn lend(&mut self) {
+        (self.position, self.length) = (None, None);
+    }
+
     fn advance(&mut self, written: usize) {
         let Some(position) = &mut self.position else { return };
         *position += written as u64;
+        self.length = self.length.map(|length| length.max(*position));
         let Some(start) = &mut self.window_start else { return };
         if *position < LONG {
             return;

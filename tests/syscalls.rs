@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -150,6 +150,21 @@ fn relaxed_syncs_only_where_closing_would(#[case] filesystem: &str, #[case] sync
     assert_eq!(names(&calls).contains(&"fdatasync"), syncs, "{calls:?}");
 }
 
+/// statfs(2) has XFS take stock of what was removed lately, which costs more than all the rest.
+#[rstest]
+#[case::on_a_disk("xfs", false)]
+#[case::in_memory("tmpfs", true)]
+#[ignore = "needs strace and filesystems: run tests/privileged"]
+fn a_disk_is_not_asked_what_it_holds(
+    #[case] filesystem: &str,
+    #[case] asks: bool,
+    #[values("create relaxed", "replace relaxed")] role: &str,
+) {
+    let directory = Directory::on(filesystem);
+    let calls = trace(role, &directory.join("file"));
+    assert_eq!(names(&calls).contains(&"fstatfs"), asks, "{calls:?}");
+}
+
 /// What syncs asks which kernel this is. Relaxed: what is on no disk of its own is asked what kind of
 /// filesystem it is, too.
 #[rstest]
@@ -195,6 +210,20 @@ fn the_directory_is_never_listed(
     assert!(!directory.listing().contains(&".file.write-atomically".to_owned()));
 }
 
+/// The first attempt to open it finds nothing, and the next look says that it is there.
+#[rstest]
+#[ignore = "needs strace: run tests/privileged"]
+fn a_parent_that_appears_between_two_calls_is_the_parent() {
+    let (directory, log) = (Directory::new(), Directory::new());
+    directory.file(".file.write-atomically", "left by a killed writer");
+    let parent = directory.join("a/b");
+    fs::create_dir_all(&parent).unwrap();
+    let options = ["-P", parent.to_str().unwrap(), "-e", "inject=openat:error=ENOENT:when=1"];
+    run_under_strace("parents", &directory.join("file"), &log.join("log"), &options);
+    assert!(support::read(&log.join("log")).contains("INJECTED"));
+    assert_eq!(support::listing(&parent), ["file"]);
+}
+
 /// statx(2) is there since Linux 4.11, and some sandboxes forbid it.
 #[rstest]
 #[ignore = "needs strace: run tests/privileged"]
@@ -234,7 +263,10 @@ fn writeback_starts_early_where_it_helps(#[case] role: &str, #[case] expected: u
 #[case("replace relaxed", &["write", "llistxattr"])]
 #[case("update durable", &["write", "fadvise64", "llistxattr", "fdatasync"])]
 #[case("unchanged durable", &["write", "fdatasync"])]
-#[case("empty durable", &["llistxattr", "fdatasync"])]
+#[case::nothing("empty durable", &["llistxattr", "fdatasync"])]
+// The header is written last, the rest is no concern of the disk's any more.
+#[case::long("header durable", &["write", "llistxattr", "fdatasync"])]
+#[case::lent("lent durable", &["write", "llistxattr", "fdatasync"])]
 #[ignore = "needs strace: run tests/privileged"]
 fn a_short_output_is_written_back_while_metadata_is_looked_up(
     #[case] role: &str,
@@ -245,6 +277,7 @@ fn a_short_output_is_written_back_while_metadata_is_looked_up(
     let relevant = ["write", "fadvise64", "llistxattr", "fdatasync"];
     let mut names = names(&calls);
     names.retain(|name| relevant.contains(name));
+    names.dedup();
     assert_eq!(names, expected);
 }
 
@@ -277,7 +310,7 @@ fn child() {
     write_some(&warm_up);
     write_some(&warm_up);
     fs::remove_file(&warm_up).unwrap();
-    if matches!(what, "replace" | "unchanged" | "update" | "empty") {
+    if matches!(what, "replace" | "unchanged" | "update" | "empty" | "header" | "lent") {
         write_some(&path);
     }
     match what {
@@ -289,6 +322,26 @@ fn child() {
         "empty" => {
             mark();
             let result: std::io::Result<()> = options.write(&path, |_| Ok(()));
+            mark();
+            result.unwrap();
+        }
+        "header" => {
+            mark();
+            let result = options.write(&path, |w| {
+                w.write_all(&[1; 2 << 20])?;
+                w.seek(SeekFrom::Start(0))?;
+                w.write_all(b"header")
+            });
+            mark();
+            result.unwrap();
+        }
+        "lent" => {
+            mark();
+            let result = options.write(&path, |w| {
+                w.file()?;
+                w.seek(SeekFrom::Start(0))?;
+                w.write_all(b"some content")
+            });
             mark();
             result.unwrap();
         }
