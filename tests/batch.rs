@@ -639,3 +639,23 @@ fn durability_is_what_was_asked_for(
     expected.extend(vec!["fsync"; directory_syncs]);
     assert_eq!(made, expected);
 }
+
+/// Where syncing the whole filesystem may not tell what was lost, each file is synced by itself, before any is
+/// published.
+#[rstest]
+#[ignore = "needs strace and filesystems: run tests/privileged"]
+#[case::overlay("overlay", 20)]
+#[ignore = "needs strace and filesystems: run tests/privileged"]
+#[case::ext4("ext4", 0)]
+fn where_losses_could_be_missed_each_file_is_synced(
+    #[case] filesystem: &str,
+    #[case] at_least: usize,
+) {
+    let directory = prepare(filesystem);
+    let made = trees::calls_that_matter("consistent", directory.path());
+    let synced = made.iter().filter(|call| *call == "fdatasync").count();
+    assert!(synced >= at_least, "{made:?}");
+    assert_eq!(made.contains(&"syncfs".to_owned()), at_least == 0, "{made:?}");
+    let published = made.iter().position(|call| call == "renameat").unwrap();
+    assert!(!made[published..].contains(&"fdatasync".to_owned()), "{made:?}");
+}

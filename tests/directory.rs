@@ -337,6 +337,27 @@ fn what_comes_or_goes_while_it_is_published_is_looked_at_again(
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
 
+/// Made, and then there is no descriptor to hold it with.
+#[rstest]
+#[ignore = "needs strace: run tests/privileged"]
+fn a_staging_directory_that_can_not_be_held_goes() {
+    let directory = prepare("here", Tree);
+    let path = directory.join("out.d");
+    let is_opened = |line: &str| line.contains("\".out.d.write-atomically\"");
+    let before = trees::strace(&["-e", "trace=openat"], "build", &path);
+    // strace counts each thread's calls.
+    let thread = before.lines().find(|line| is_opened(line)).unwrap().split(' ').next().unwrap();
+    let mut calls = before.lines().filter(|line| line.starts_with(thread));
+    let opened = calls.position(is_opened).unwrap() + 1;
+
+    let directory = prepare("here", Tree);
+    let path = directory.join("out.d");
+    let inject = format!("inject=openat:error=EMFILE:when={opened}");
+    let log = trees::strace(&["-e", "trace=openat", "-e", &inject], "build", &path);
+    assert!(log.lines().any(|line| is_opened(line) && line.contains("INJECTED")), "{log}");
+    assert_eq!(trees::tree(directory.path()), old_tree(Tree));
+}
+
 #[rstest]
 #[case::file("neighbour", ErrorKind::NotADirectory)]
 #[case::fifo("fifo", ErrorKind::NotADirectory)]
