@@ -62,13 +62,16 @@ type Run = BTreeMap<String, BTreeMap<String, Times>>;
 
 pub fn run(results: &Path, readme: &Path) {
     let mut text = String::new();
-    for fs in ["ext4", "xfs", "btrfs", "tmpfs"] {
+    for fs in ["ext4", "xfs", "btrfs", "tmpfs", "disk"] {
         let Ok(values) = std::fs::read_to_string(results.join(fs).with_extension("tsv")) else {
             continue;
         };
         let markdown = std::fs::read_to_string(results.join(fs).with_extension("md")).unwrap();
         let run = parse(&values);
-        writeln!(text, "### {fs}\n\n{}\n", markdown.lines().nth(2).unwrap()).unwrap();
+        let mut lines = markdown.lines();
+        let kind = lines.next().unwrap().trim_start_matches("# ");
+        let title = if fs == kind { fs.to_owned() } else { format!("{fs} ({kind})") };
+        writeln!(text, "### {title}\n\n{}\n", lines.nth(1).unwrap()).unwrap();
         table(&run, &mut text);
         lost(&run, &mut text);
     }
