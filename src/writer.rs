@@ -170,19 +170,36 @@ impl Writer {
         Ok(())
     }
 
-    /// For what does not fit in the buffer any more.
+    /// For what does not fit in the buffer any more. Fills it up first: then what is written begins at
+    /// multiples of the buffer's size, as the large pieces of the page cache do.
     #[cold]
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room > 0 && !self.buffer.is_empty() {
+            let fitting = room.min(bytes.len());
+            self.buffer.extend_from_slice(&bytes[..fitting]);
+            return Ok(fitting);
+        }
         self.flush()?;
-        if self.may_grow && self.sink.position >= Some(LONG) {
-            self.buffer.reserve_exact(LARGE_BUFFER);
-            self.may_grow = false;
+        self.grow();
+        let capacity = self.buffer.capacity();
+        if bytes.len() < capacity {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(bytes.len());
         }
-        if bytes.len() >= self.buffer.capacity() {
-            return self.sink.write(&bytes[..bytes.len().min(LARGE_BUFFER)]);
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(bytes.len())
+        let length = bytes.len().min(LARGE_BUFFER);
+        self.sink.write(&bytes[..length - length % capacity.clamp(1, LARGE_BUFFER)])
+    }
+
+    /// The empty buffer becomes that of a long stream; between two multiples of that one's size, what
+    /// leads to the next.
+    fn grow(&mut self) {
+        let Some(position) = self.sink.position.filter(|&at| self.may_grow && at >= LONG) else {
+            return;
+        };
+        let missing = LARGE_BUFFER - (position % LARGE_BUFFER as u64) as usize;
+        self.buffer.reserve_exact(missing);
+        self.may_grow = missing < LARGE_BUFFER;
     }
 }
 
@@ -193,7 +210,12 @@ impl Write for Writer {
             self.buffer.extend_from_slice(bytes);
             return Ok(bytes.len());
         }
-        self.write_out(bytes)
+        let written = self.write_out(bytes)?;
+        match &bytes[written..] {
+            [] => Ok(written),
+            // If that fails, what is buffered stays, and the next call meets the same.
+            rest => Ok(written + self.write_out(rest).unwrap_or(0)),
+        }
     }
 
     #[inline]

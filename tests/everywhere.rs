@@ -126,6 +126,42 @@ fn every_option_publishes_the_same_content(
     assert_state(&directory, Some(&content));
 }
 
+/// Long enough for the buffer to become that of a long stream.
+#[rstest]
+fn pieces_of_any_size_arrive_whole_and_in_order(
+    #[values(None, Some(0), Some(1), Some(7), Some(4096), Some(1 << 20))] capacity: Option<usize>,
+    #[values(1, 5000, 300_000)] longest: usize,
+    #[values("write", "write_all", "both")] how: &str,
+) {
+    let directory = prepare(None);
+    let path = directory.join("file");
+    let length = if capacity == Some(1) || longest == 1 { 200_000 } else { 7_000_000 };
+    let content: Vec<u8> =
+        (0..length).map(|at: u32| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
+    let options = WriteOptions::new().durability(Durability::Relaxed);
+    let options = match capacity {
+        Some(bytes) => options.buffer_capacity(bytes),
+        None => options,
+    };
+    let result = options.write(&path, |w| {
+        let (mut at, mut random) = (0, 1u32);
+        while at < content.len() {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let piece = &content[at..content.len().min(at + 1 + random as usize % longest)];
+            if how == "write" || how == "both" && random % 3 == 0 {
+                at += w.write(piece)?;
+            } else {
+                w.write_all(piece)?;
+                at += piece.len();
+            }
+            assert_eq!(w.stream_position()?, at as u64);
+        }
+        io::Result::Ok(())
+    });
+    result.unwrap();
+    assert!(fs::read(&path).unwrap() == content, "neither whole nor in order");
+}
+
 #[rstest]
 fn parents_are_made_when_publishing_and_not_before(#[values(true, false)] fails: bool) {
     let directory = prepare(None);

@@ -198,6 +198,27 @@ fn small_writes_are_buffered() {
     assert_eq!(fs::metadata(&path).unwrap().len(), 1_000_000);
 }
 
+/// As the large pieces of the page cache do, whatever the sizes of the closure's writes.
+#[rstest]
+#[case::of_blocks("long")]
+#[case::of_odd_blocks("odd")]
+#[ignore = "needs strace: run tests/privileged"]
+fn the_requests_of_a_long_stream_begin_at_multiples_of_their_size(#[case] role: &str) {
+    const LARGE: u64 = 256 << 10;
+    let directory = Directory::new();
+    let calls = trace(role, &directory.join("file"));
+    let sizes = calls.iter().filter(|call| call.starts_with("write("));
+    let sizes: Vec<u64> =
+        sizes.map(|call| call.rsplit(" = ").next().unwrap().parse().unwrap()).collect();
+    let mut position = 0;
+    for (index, size) in sizes.iter().enumerate() {
+        let is_large = position >= 5 << 20 && index + 1 < sizes.len();
+        assert!(!is_large || (position % LARGE, *size) == (0, LARGE), "{position}: {sizes:?}");
+        position += size;
+    }
+    assert_eq!(fs::metadata(directory.join("file")).unwrap().len(), position);
+}
+
 #[rstest]
 #[ignore = "needs strace: run tests/privileged"]
 fn the_directory_is_never_listed(
@@ -369,6 +390,14 @@ fn child() {
             let block = [1; 1 << 16];
             let result: std::io::Result<()> =
                 options.write(&path, |w| (0..31 << 4).try_for_each(|_| w.write_all(&block)));
+            mark();
+            result.unwrap();
+        }
+        "odd" => {
+            mark();
+            let block = [1; 77_777];
+            let result: std::io::Result<()> =
+                options.write(&path, |w| (0..100).try_for_each(|_| w.write_all(&block)));
             mark();
             result.unwrap();
         }
