@@ -19,7 +19,7 @@ trap '"$here/filesystems.sh" release "$dir"' EXIT
 for fs in ext4 xfs btrfs tmpfs; do
     "$target/release/compare" "$dir/$fs" --out "$here/results/$fs.md" "$@"
 done
-mkdir "$dir/disk"
+mkdir -p "$dir/disk"
 "$target/release/compare" "$dir/disk" --out "$here/results/disk.md" --only small,streams "$@"
 rmdir "$dir/disk"
 "$target/release/compare" headlines "$here/results" "$here/README.md"

@@ -58,8 +58,7 @@ impl<'o> Production<'o> {
                     // it where it is, until it has the destination's own mode.
                     platform::set_mode(&file, 0o600).map_err(at(Step::Metadata))?;
                 }
-                let (options, entry) = (self.options, Some(entry));
-                let written = Written::new(target, options, file, entry);
+                let written = Written::new(target, self.options, file, Some(entry));
                 written.publish(Clobber::Yes)?.settle()
             }
             Some(Destination::InPlace(overwrite)) => {

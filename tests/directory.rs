@@ -344,7 +344,7 @@ fn a_staging_directory_that_can_not_be_held_goes() {
     let directory = prepare("here", Tree);
     let path = directory.join("out.d");
     let is_opened = |line: &str| line.contains("\".out.d.write-atomically\"");
-    let before = trees::strace(&["-e", "trace=openat"], "build", &path);
+    let before = support::strace(&["-e", "trace=openat"], "build", &path);
     // strace counts each thread's calls.
     let thread = before.lines().find(|line| is_opened(line)).unwrap().split(' ').next().unwrap();
     let mut calls = before.lines().filter(|line| line.starts_with(thread));
@@ -353,7 +353,7 @@ fn a_staging_directory_that_can_not_be_held_goes() {
     let directory = prepare("here", Tree);
     let path = directory.join("out.d");
     let inject = format!("inject=openat:error=EMFILE:when={opened}");
-    let log = trees::strace(&["-e", "trace=openat", "-e", &inject], "build", &path);
+    let log = support::strace(&["-e", "trace=openat", "-e", &inject], "build", &path);
     assert!(log.lines().any(|line| is_opened(line) && line.contains("INJECTED")), "{log}");
     assert_eq!(trees::tree(directory.path()), old_tree(Tree));
 }

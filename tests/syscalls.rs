@@ -7,7 +7,6 @@ mod support;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process::Command;
 
 use rstest::rstest;
 use support::{Child, Directory};
@@ -20,10 +19,7 @@ fn trace(role: &str, path: &Path) -> Vec<String> {
 
 /// The same for a process that is started by another command.
 fn trace_below(command: &[&str], role: &str, path: &Path) -> Vec<String> {
-    let directory = Directory::new();
-    let log = directory.join("log");
-    run_under_strace(role, path, &log, command);
-    let log = fs::read_to_string(log).unwrap();
+    let log = support::strace(command, role, path);
     let mark = log.lines().find(|line| line.contains("/mark\"")).expect("a mark");
     let thread = mark.split(' ').next().unwrap().to_owned();
     let calls = log.lines().filter_map(|line| line.strip_prefix(&thread)).map(str::trim_start);
@@ -34,18 +30,6 @@ fn trace_below(command: &[&str], role: &str, path: &Path) -> Vec<String> {
         .filter(|call| !call.starts_with("fcntl(") || !call.contains("F_GETFD"))
         .map(|call| call.to_owned())
         .collect()
-}
-
-/// `arguments`: options, or the beginning of the command.
-fn run_under_strace(role: &str, path: &Path, log: &Path, arguments: &[&str]) {
-    let child = Child::new(role, path).command();
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-o"]).arg(log).args(arguments);
-    strace.arg(child.get_program()).args(child.get_args());
-    for (key, value) in child.get_envs() {
-        strace.env(key, value.unwrap_or_default());
-    }
-    support::run(&mut strace);
 }
 
 fn names(calls: &[String]) -> Vec<&str> {
@@ -235,13 +219,13 @@ fn the_directory_is_never_listed(
 #[rstest]
 #[ignore = "needs strace: run tests/privileged"]
 fn a_parent_that_appears_between_two_calls_is_the_parent() {
-    let (directory, log) = (Directory::new(), Directory::new());
+    let directory = Directory::new();
     directory.file(".file.write-atomically", "left by a killed writer");
     let parent = directory.join("a/b");
     fs::create_dir_all(&parent).unwrap();
     let options = ["-P", parent.to_str().unwrap(), "-e", "inject=openat:error=ENOENT:when=1"];
-    run_under_strace("parents", &directory.join("file"), &log.join("log"), &options);
-    assert!(support::read(&log.join("log")).contains("INJECTED"));
+    let log = support::strace(&options, "parents", &directory.join("file"));
+    assert!(log.contains("INJECTED"));
     assert_eq!(support::listing(&parent), ["file"]);
 }
 
@@ -252,13 +236,13 @@ fn without_statx_a_write_does_the_same(
     #[values("ENOSYS", "EPERM")] error: &str,
     #[values("replace durable", "update durable")] role: &str,
 ) {
-    let (directory, log) = (Directory::new(), Directory::new());
+    let directory = Directory::new();
     let path = directory.file("file", "old");
     support::set_mode(&path, 0o640);
     let inject = format!("inject=statx:error={error}");
     let options = ["-e", "trace=statx", "-e", &inject];
-    run_under_strace(role, &path, &log.join("log"), &options);
-    assert!(support::read(&log.join("log")).contains("INJECTED"));
+    let log = support::strace(&options, role, &path);
+    assert!(log.contains("INJECTED"));
     assert_eq!(support::read(&path), "some content");
     assert_eq!(support::mode(&path), 0o640);
     assert_eq!(directory.listing(), ["file"]);
@@ -340,28 +324,20 @@ fn child() {
             write_some(&path);
             mark();
         }
-        "empty" => {
+        "empty" | "header" | "lent" => {
             mark();
-            let result: std::io::Result<()> = options.write(&path, |_| Ok(()));
-            mark();
-            result.unwrap();
-        }
-        "header" => {
-            mark();
-            let result = options.write(&path, |w| {
-                w.write_all(&[1; 2 << 20])?;
-                w.seek(SeekFrom::Start(0))?;
-                w.write_all(b"header")
-            });
-            mark();
-            result.unwrap();
-        }
-        "lent" => {
-            mark();
-            let result = options.write(&path, |w| {
-                w.file()?;
-                w.seek(SeekFrom::Start(0))?;
-                w.write_all(b"some content")
+            let result = options.write(&path, |w| match what {
+                "header" => {
+                    w.write_all(&[1; 2 << 20])?;
+                    w.seek(SeekFrom::Start(0))?;
+                    w.write_all(b"header")
+                }
+                "lent" => {
+                    w.file()?;
+                    w.seek(SeekFrom::Start(0))?;
+                    w.write_all(b"some content")
+                }
+                _ => Ok(()),
             });
             mark();
             result.unwrap();
@@ -378,26 +354,16 @@ fn child() {
             mark();
             assert_eq!(updated.unwrap(), 12);
         }
-        "small" => {
+        "small" | "long" | "odd" => {
+            let (size, count) = match what {
+                "small" => (10, 100_000),
+                "long" => (1 << 16, 31 << 4),
+                _ => (77_777, 100),
+            };
+            let block = vec![1; size];
             mark();
-            let result: std::io::Result<()> = options
-                .write(&path, |w| (0..100_000).try_for_each(|_| w.write_all(b"ten bytes\n")));
-            mark();
-            result.unwrap();
-        }
-        "long" => {
-            mark();
-            let block = [1; 1 << 16];
             let result: std::io::Result<()> =
-                options.write(&path, |w| (0..31 << 4).try_for_each(|_| w.write_all(&block)));
-            mark();
-            result.unwrap();
-        }
-        "odd" => {
-            mark();
-            let block = [1; 77_777];
-            let result: std::io::Result<()> =
-                options.write(&path, |w| (0..100).try_for_each(|_| w.write_all(&block)));
+                options.write(&path, |w| (0..count).try_for_each(|_| w.write_all(&block)));
             mark();
             result.unwrap();
         }

@@ -327,3 +327,17 @@ pub fn run(command: &mut Command) -> String {
     assert!(output.status.success(), "{command:?}: {stderr}");
     String::from_utf8(stdout).unwrap()
 }
+
+/// What strace(1) says of a child. `arguments`: options, or the beginning of the command.
+pub fn strace(arguments: &[&str], role: &str, path: &Path) -> String {
+    let child = Child::new(role, path).command();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(log.path()).args(arguments);
+    strace.arg(child.get_program()).args(child.get_args());
+    for (name, value) in child.get_envs() {
+        strace.env(name, value.unwrap_or_default());
+    }
+    run(&mut strace);
+    read(log.path())
+}

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{self, Child};
+use crate::support;
 
 /// All that is below a directory: paths, and contents, link targets or kinds.
 pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
@@ -76,24 +76,10 @@ pub fn calls_that_matter(role: &str, path: &Path) -> Vec<String> {
 /// The same with more options of strace(1).
 pub fn calls_that_matter_with(options: &[&str], role: &str, path: &Path) -> Vec<String> {
     let matters = ["-e", "trace=fsync,fdatasync,syncfs,renameat,renameat2,linkat"];
-    let log = strace(&[&matters, options].concat(), role, path);
+    let log = support::strace(&[&matters, options].concat(), role, path);
     let name =
         |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
     log.lines().filter(|line| !line.contains("+++")).filter_map(name).collect()
-}
-
-/// What strace(1) says of a child.
-pub fn strace(options: &[&str], role: &str, path: &Path) -> String {
-    let child = Child::new(role, path).command();
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o"]).arg(log.path()).args(options);
-    strace.arg(child.get_program()).args(child.get_args());
-    for (name, value) in child.get_envs() {
-        strace.env(name, value.unwrap_or_default());
-    }
-    support::run(&mut strace);
-    support::read(log.path())
 }
 
 /// Lowers a limit of this process: for children.
