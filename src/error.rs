@@ -6,15 +6,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::platform;
+use crate::hint::Hint;
+use crate::platform::{self, InUse};
 
 /// The step of a write that failed, in the order in which the steps happen.
+///
+/// [`Display`](fmt::Display) completes the phrase "failed to …".
 ///
 /// ```
 /// use write_atomically::{Error, Step, write};
 ///
 /// let error = write("no-such-directory/report.csv", "id,total\n").unwrap_err();
-/// assert_eq!(Error::find(&error).unwrap().step(), Step::Resolve);
+/// assert_eq!(Error::find(&error).map(Error::step), Some(Step::Resolve));
+/// assert_eq!(Step::SyncDirectory.to_string(), "sync the directory");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -29,14 +33,14 @@ pub enum Step {
     Read,
     /// Writing the new content to the staging file.
     Write,
-    /// Carrying the old file's mode, owner and attributes over to the staging file.
+    /// Carrying over the old file's mode, owner and attributes to the staging file.
     Metadata,
     /// Bringing the staged content to stable storage.
     Sync,
     /// Moving the staged content to the destination's name.
     Publish,
     /// Copying the staged content into a destination that is not replaced: a device, a FIFO, or,
-    /// with [`overwrite_in_place`](crate::WriteOptions::overwrite_in_place), a mount point.
+    /// with [`in_place_fallback`](crate::WriteOptions::in_place_fallback), a mount point.
     Overwrite,
     /// Bringing the destination's name to stable storage.
     SyncDirectory,
@@ -44,78 +48,96 @@ pub enum Step {
     Remove,
 }
 
-impl Step {
-    /// Completes the sentence "failed to … `path`".
-    fn verb(self) -> &'static str {
-        match self {
-            Step::Resolve => "find a place for",
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Resolve => "resolve the path",
             Step::Lock => "lock",
-            Step::Stage => "create a staging file for",
+            Step::Stage => "create a staging file",
             Step::Read => "read",
             Step::Write => "write",
-            Step::Metadata => "carry the metadata over to",
+            Step::Metadata => "carry over the metadata",
             Step::Sync => "sync",
             Step::Publish => "publish",
-            Step::Overwrite => "overwrite",
-            Step::SyncDirectory => "sync the directory of",
-            Step::Remove => "remove the replaced tree of",
-        }
+            Step::Overwrite => "write in place",
+            Step::SyncDirectory => "sync the directory",
+            Step::Remove => "remove the replaced tree",
+        })
     }
+}
+
+/// What became of the destination of a write that failed.
+///
+/// ```
+/// use write_atomically::{Error, Outcome, write};
+///
+/// let error = write("no-such-directory/report.csv", "id,total\n").unwrap_err();
+/// assert_eq!(Error::find(&error).map(Error::outcome), Some(Outcome::Unchanged));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is exactly as it was.
+    Unchanged,
+    /// It holds the new content, complete; but that may not survive a power cut, or the tree that
+    /// was replaced could not be removed.
+    Replaced,
+    /// It is written in place, and may hold a part of the new content.
+    PartlyOverwritten,
+    /// It holds the old content or the new, complete; which of them could not be found out.
+    Unknown,
 }
 
 /// An error of this library, as opposed to one of the closure's own.
 ///
 /// It travels inside an [`io::Error`] of the same [`kind`](io::Error::kind), whatever the error
-/// type of the function that it leaves; [`Error::find`] gets it back.
+/// type of the function that it leaves; [`Error::find`] gets it back. The outer `io::Error` has no
+/// [`raw_os_error`](io::Error::raw_os_error): ask [`io_error`](Self::io_error) for it.
+///
+/// It prints what became of the destination first, and the cause last:
 ///
 /// ```
-/// use write_atomically::{Error, Step, write_atomically};
+/// use write_atomically::{Error, Outcome, Step, write_atomically};
 ///
 /// let error = write_atomically("no-such-directory/a.txt", |_| Ok(())).unwrap_err();
-/// let error = Error::find(error.as_ref()).expect("the directory is missing");
+/// # #[cfg(unix)]
+/// assert_eq!(
+///     error.to_string(),
+///     "`no-such-directory/a.txt` is unchanged: failed to resolve the path: \
+///      No such file or directory (os error 2)",
+/// );
+/// let error = Error::find(error.as_ref()).expect("it is the library's");
 /// assert_eq!(error.step(), Step::Resolve);
 /// assert_eq!(error.path().to_str(), Some("no-such-directory/a.txt"));
-/// assert_eq!(error.io_error().kind(), std::io::ErrorKind::NotFound);
-/// assert!(!error.replaced());
+/// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+/// assert_eq!(error.outcome(), Outcome::Unchanged);
 /// ```
-#[derive(Debug)]
-#[non_exhaustive]
 pub struct Error {
-    what: Arc<What>,
+    facts: Arc<Facts>,
     cause: Option<Box<Cause>>,
 }
 
-#[derive(Debug)]
-struct What {
+struct Facts {
     step: Step,
     path: PathBuf,
     io_error: io::Error,
-    state: State,
-    hint: Option<&'static str>,
+    outcome: Outcome,
+    hint: Option<Hint>,
     published: Vec<PathBuf>,
 }
 
-/// The OS error, as the cause of an [`Error`] that it leads back to.
+/// Leads back to the [`Error`] from further down its own chain.
 ///
-/// An [`io::Error`] that carries an error passes it over when asked for its source, and wrappers that
-/// are transparent pass over the [`io::Error`]: then this is all of it that is left in the chain.
-#[derive(Debug)]
+/// `source()` of an [`io::Error`] skips the error that it wraps, and `#[error(transparent)]` skips
+/// the [`io::Error`]. This copy stays in the chain, so that [`Error::find`] still works.
 struct Cause(Error);
-
-/// What became of the destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Unchanged,
-    Replaced,
-    PartlyOverwritten,
-}
 
 impl Error {
     pub(crate) fn new(step: Step, path: impl Into<PathBuf>, io_error: io::Error) -> Self {
-        let (path, state, published) = (path.into(), State::Unchanged, Vec::new());
-        let hint = platform::hint(step, &io_error);
-        let what = What { step, path, io_error, state, hint, published };
-        Error { what: Arc::new(what), cause: None }
+        let (path, outcome, published) = (path.into(), Outcome::Unchanged, Vec::new());
+        let hint = hint_of(step, &io_error);
+        let facts = Facts { step, path, io_error, outcome, hint, published };
+        Error { facts: Arc::new(facts), cause: None }
     }
 
     /// For `map_err`: the step and the path that an OS error belongs to.
@@ -123,54 +145,36 @@ impl Error {
         move |io_error| Error::new(step, path, io_error)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut What)) -> Self {
-        // It is shared only once it has left the library.
-        if let Some(what) = Arc::get_mut(&mut self.what) {
-            change(what);
+    fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        // They are shared from `From<Error> for io::Error` on, which is the way out of the library.
+        if let Some(facts) = Arc::get_mut(&mut self.facts) {
+            change(facts);
         }
         self
     }
 
     /// Adds what the user can do about it.
-    pub(crate) fn hint(self, hint: &'static str) -> Self {
-        self.with(|what| what.hint = Some(hint))
+    pub(crate) fn with_hint(self, hint: Hint) -> Self {
+        self.with(|facts| facts.hint = Some(hint))
     }
 
-    /// Says that the destination had already been replaced.
-    pub(crate) fn after_replacing(self) -> Self {
-        self.with(|what| what.state = State::Replaced)
-    }
-
-    /// Says that the destination may hold a part of the new content.
-    pub(crate) fn while_overwriting(self) -> Self {
-        self.with(|what| what.state = State::PartlyOverwritten)
+    pub(crate) fn with_outcome(self, outcome: Outcome) -> Self {
+        self.with(|facts| facts.outcome = outcome)
     }
 
     /// Says which destinations of a batch had already been published.
-    pub(crate) fn after_publishing(self, published: Vec<PathBuf>) -> Self {
-        self.with(|what| what.published = published)
+    pub(crate) fn with_published(self, published: Vec<PathBuf>) -> Self {
+        self.with(|facts| facts.published = published)
     }
 
     /// The step that failed.
-    ///
-    /// ```
-    /// # use write_atomically::{Error, Step, write};
-    /// let error = write("", "nowhere").unwrap_err();
-    /// assert_eq!(Error::find(&error).unwrap().step(), Step::Resolve);
-    /// ```
     pub fn step(&self) -> Step {
-        self.what.step
+        self.facts.step
     }
 
     /// The destination, as the caller gave it.
-    ///
-    /// ```
-    /// # use write_atomically::{Error, write};
-    /// let error = write("no-such-directory/a.txt", "").unwrap_err();
-    /// assert!(Error::find(&error).unwrap().path().ends_with("a.txt"));
-    /// ```
     pub fn path(&self) -> &Path {
-        &self.what.path
+        &self.facts.path
     }
 
     /// The operating system's error.
@@ -178,42 +182,61 @@ impl Error {
     /// ```
     /// # use write_atomically::{Error, write};
     /// let error = write("no-such-directory/a.txt", "").unwrap_err();
-    /// assert!(Error::find(&error).unwrap().io_error().raw_os_error().is_some());
+    /// assert_eq!(error.raw_os_error(), None);
+    /// let error = Error::find(&error).expect("it is the library's");
+    /// # #[cfg(unix)]
+    /// assert_eq!(error.io_error().raw_os_error(), Some(2)); // ENOENT
     /// ```
     pub fn io_error(&self) -> &io::Error {
-        &self.what.io_error
+        &self.facts.io_error
     }
 
-    /// Whether the destination no longer holds the old content.
-    ///
-    /// `false` means that it is exactly as it was. `true` comes from a directory that could not be
-    /// synced after the new content was published (it is there, whole, but its name may not
-    /// survive a power cut), and from a destination that is written into because it can't be
-    /// replaced (it may then hold a part).
+    /// The kind of [`io_error`](Self::io_error).
+    pub fn kind(&self) -> io::ErrorKind {
+        self.facts.io_error.kind()
+    }
+
+    /// What became of the destination.
+    pub fn outcome(&self) -> Outcome {
+        self.facts.outcome
+    }
+
+    /// Whether the destination may no longer hold the old content: the [`outcome`](Self::outcome) is
+    /// not [`Outcome::Unchanged`].
     ///
     /// ```
     /// # use write_atomically::{Error, write};
     /// let error = write("no-such-directory/a.txt", "").unwrap_err();
-    /// assert!(!Error::find(&error).unwrap().replaced());
+    /// assert!(!Error::find(&error).expect("it is the library's").replaced());
     /// ```
     pub fn replaced(&self) -> bool {
-        self.what.state != State::Unchanged
+        self.facts.outcome != Outcome::Unchanged
     }
 
     /// The destinations of a batch that had been published when it failed, in that order; empty
     /// for everything else.
+    pub fn published(&self) -> &[PathBuf] {
+        &self.facts.published
+    }
+
+    /// What the user can do about it, where the library knows.
     ///
     /// ```
-    /// # use write_atomically::{Error, write};
-    /// let error = write("no-such-directory/a.txt", "").unwrap_err();
-    /// assert!(Error::find(&error).unwrap().published().is_empty());
+    /// use write_atomically::{Error, Hint, write_path_atomically};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("a.png");
+    /// let error = write_path_atomically(&path, |_| Ok(())).unwrap_err();
+    /// let error = Error::find(error.as_ref()).expect("it is the library's");
+    /// assert_eq!(error.hint(), Some(Hint::NothingWritten));
+    /// # anyhow::Ok(())
     /// ```
-    pub fn published(&self) -> &[PathBuf] {
-        &self.what.published
+    pub fn hint(&self) -> Option<Hint> {
+        self.facts.hint
     }
 
     /// Finds this library's error in a chain of errors, also inside an [`io::Error`], whose
-    /// [`source`](StdError::source) passes over the error that it carries.
+    /// [`source`](StdError::source) skips the error that it carries.
     ///
     /// ```
     /// use std::error::Error as _;
@@ -246,53 +269,84 @@ impl Error {
     }
 }
 
+/// The hint that follows from the system's error alone.
+fn hint_of(step: Step, error: &io::Error) -> Option<Hint> {
+    match platform::in_use(error) {
+        InUse::Yes => Some(Hint::OpenElsewhere),
+        InUse::Maybe if step == Step::Publish => Some(Hint::MaybeOpenElsewhere),
+        InUse::Maybe | InUse::No => None,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let What { step, path, io_error, state, hint, published } = &*self.what;
-        write!(f, "failed to {} `{}`: {io_error}", step.verb(), path.display())?;
+        let Facts { step, path, io_error, outcome, hint, published } = &*self.facts;
+        let became = match outcome {
+            Outcome::Unchanged => "is unchanged",
+            Outcome::Replaced => "is replaced",
+            Outcome::PartlyOverwritten => "may be partly overwritten",
+            Outcome::Unknown => "is unchanged or replaced",
+        };
+        write!(f, "`{}` {became}", path.display())?;
+        for (nth, path) in published.iter().enumerate() {
+            let before = if nth == 0 { "; already published:" } else { "," };
+            write!(f, "{before} `{}`", path.display())?;
+        }
+        write!(f, ": failed to {step}")?;
         if let Some(hint) = hint {
-            write!(f, ": {hint}")?;
+            write!(f, " ({hint})")?;
+        }
+        write!(f, ": {io_error}")
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Facts { step, path, io_error, outcome, hint, published } = &*self.facts;
+        let mut error = f.debug_struct("Error");
+        error.field("path", path).field("outcome", outcome).field("step", step);
+        if let Some(hint) = hint {
+            error.field("hint", hint);
         }
         if !published.is_empty() {
-            write!(f, "; already published:")?;
-            for path in published {
-                write!(f, " `{}`", path.display())?;
-            }
+            error.field("published", published);
         }
-        match state {
-            State::Unchanged => write!(f, "; the destination is unchanged"),
-            State::Replaced => write!(f, "; the destination has already been replaced"),
-            State::PartlyOverwritten => write!(f, "; the destination may be partly overwritten"),
-        }
+        error.field("io_error", io_error).finish()
     }
 }
 
 impl StdError for Error {
-    /// The OS error.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.cause {
             Some(cause) => Some(&**cause),
-            None => self.what.io_error.source(),
+            None => self.facts.io_error.source(),
         }
     }
 }
 
+/// The OS error's text stands in the [`Error`] that this is the source of: its kind adds to that.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.what.io_error.fmt(f)
+        write!(f, "io::ErrorKind::{:?}", self.0.kind())
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl StdError for Cause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.what.io_error.source()
+        self.0.facts.io_error.source()
     }
 }
 
 impl From<Error> for io::Error {
     fn from(mut error: Error) -> Self {
-        let cause = Error { what: error.what.clone(), cause: None };
-        error.cause = Some(Box::new(Cause(cause)));
-        io::Error::new(error.io_error().kind(), error)
+        let copy = Error { facts: error.facts.clone(), cause: None };
+        error.cause = Some(Box::new(Cause(copy)));
+        io::Error::new(error.kind(), error)
     }
 }

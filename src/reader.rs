@@ -1,4 +1,4 @@
-//! What the closure of an update reads from.
+//! What the closure of an update reads.
 
 use std::fmt;
 use std::fs::File;
@@ -11,7 +11,7 @@ use crate::writer::SMALL_BUFFER;
 
 /// The old content of a file that is being updated: buffered, from the start, and seekable.
 ///
-/// Nobody who updates the file with this library changes it while the closure runs.
+/// Other updates with this library wait while the closure runs, so the content does not change.
 ///
 /// ```
 /// use std::io::{BufRead, Write};
@@ -105,9 +105,9 @@ struct Source {
 }
 
 impl Source {
-    fn name(&self, error: io::Error) -> io::Error {
+    fn with_path(&self, error: io::Error) -> io::Error {
         match error.kind() {
-            // Not a failure: the caller tries again.
+            // The caller tries an interrupted call again.
             io::ErrorKind::Interrupted => error,
             _ => Error::new(Step::Read, &self.path, error).into(),
         }
@@ -116,16 +116,16 @@ impl Source {
 
 impl Read for Source {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        (&*self.file).read(bytes).map_err(|error| self.name(error))
+        (&*self.file).read(bytes).map_err(|error| self.with_path(error))
     }
 
     fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        (&*self.file).read_to_end(bytes).map_err(|error| self.name(error))
+        (&*self.file).read_to_end(bytes).map_err(|error| self.with_path(error))
     }
 }
 
 impl Seek for Source {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        (&*self.file).seek(to).map_err(|error| self.name(error))
+        (&*self.file).seek(to).map_err(|error| self.with_path(error))
     }
 }

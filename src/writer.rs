@@ -4,28 +4,38 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Step};
+use crate::failure::Failure;
 use crate::platform;
 
-/// The size of the buffer to begin with, in bytes: small enough for the allocator not to ask the system
-/// for it.
+/// The size of the buffer to begin with, in bytes: below the threshold from which on the allocator
+/// asks the system for memory (mallopt(3), `M_MMAP_THRESHOLD`: 128 KiB).
 pub(crate) const SMALL_BUFFER: usize = 64 << 10;
 
-/// The size of the buffer of a long stream, and the most that is written at once, in bytes. Less fills
-/// the page cache with small pieces, more is more than the processor's cache holds (measured:
-/// `benches/README.md`).
+/// The size of the buffer of a long stream, and the most that is written at once, in bytes. Smaller
+/// writes fill the page cache with small folios, larger ones do not fit in the processor's cache
+/// (measured: `benches/README.md`).
 const LARGE_BUFFER: usize = 256 << 10;
 
 /// From which length on an output is long, in bytes.
 const LONG: u64 = 4 << 20;
 
-/// How much of a long output the kernel is asked at a time to start bringing to the disk, in bytes.
-/// Larger windows leave more to the final sync, and their beginning may be clean by the time that
-/// they end, and leave the page cache (measured: `benches/README.md`).
+/// How much of a long output the kernel is asked at a time to start writing to the disk, in bytes.
+/// Larger windows leave more to the final sync; their beginning may also be clean by the time that
+/// they end, and is then dropped from the page cache (measured: `benches/README.md`).
 pub(crate) const WRITEBACK_WINDOW: u64 = 1 << 20;
 
-/// The file that a closure writes: buffered, and nowhere to be seen until the closure returns `Ok`.
+/// Whether the kernel is asked to write a long output to the disk while the closure still runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writeback {
+    Early,
+    WithSync,
+}
+
+/// The file that a closure writes: buffered, and invisible at the destination until the closure
+/// returns `Ok`.
 ///
 /// ```
 /// use std::io::Write;
@@ -47,32 +57,43 @@ pub(crate) const WRITEBACK_WINDOW: u64 = 1 << 20;
 ///
 /// Errors from writing and seeking name the destination; they are [`Error`]s of the step
 /// [`Step::Write`] inside the [`io::Error`].
+///
+/// The writer remembers a write, flush, seek or `set_len` that failed, for any reason other than
+/// [`Interrupted`](io::ErrorKind::Interrupted), until a later attempt has written the same bytes at
+/// the same place (or has sought, or set a length). If the closure returns `Ok` nevertheless, because
+/// a wrapper's `Drop` ignored the error, the file is not published: the call returns that error.
 pub struct Writer {
     buffer: Vec<u8>,
-    /// The buffer's size was not asked for, and may become that of a long stream.
-    may_grow: bool,
+    buffering: Buffering,
     sink: Sink,
+    failure: Option<Failure>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Buffering {
+    /// The caller has chosen the capacity, or it is that of a long stream.
+    Fixed,
+    /// The capacity becomes that of a long stream once the output is long.
+    Grows,
 }
 
 impl Writer {
     pub(crate) fn new(
-        file: File,
+        file: Arc<File>,
         path: &Path,
         capacity: Option<usize>,
-        early_writeback: bool,
+        writeback: Writeback,
     ) -> Self {
-        let window_start = early_writeback.then_some(0);
-        let path = path.to_owned();
-        let sink = Sink { file, path, position: Some(0), length: Some(0), window_start };
+        let buffering = if capacity.is_some() { Buffering::Fixed } else { Buffering::Grows };
         let buffer = Vec::with_capacity(capacity.unwrap_or(SMALL_BUFFER));
-        Writer { buffer, may_grow: capacity.is_none(), sink }
+        Writer { buffer, buffering, sink: Sink::new(file, path, writeback), failure: None }
     }
 
-    /// Writes out what is buffered and lends the staged file: to set its length, to hand a clone of
-    /// it to a child process as standard output, to map it into memory.
+    /// Flushes the buffer and lends the staged file: to hand a clone of it to a child process as
+    /// standard output, or to map it into memory.
     ///
-    /// It is open for reading, too, and shares its position with this writer. What a clone of it
-    /// writes after the closure has returned is not part of the promise.
+    /// The file is open for reading, too, and shares its position with this writer. What a clone
+    /// of it writes after the closure has returned is not part of the promise.
     ///
     /// ```
     /// use std::process::Command;
@@ -91,18 +112,18 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// What was buffered could not be written.
+    /// The buffered bytes could not be written.
     pub fn file(&mut self) -> io::Result<&File> {
         self.flush()?;
-        self.sink.lend();
+        self.sink.extent = Extent::Lent;
         Ok(&self.sink.file)
     }
 
-    /// Appends a whole file from its current position on, at this writer's position, and returns
+    /// Copies a file, from its current position to its end, to this writer's position, and returns
     /// the number of bytes.
     ///
     /// The bytes don't pass through the program where the system can copy between files itself
-    /// (copy_file_range(2)), and take no room where the filesystem can share them.
+    /// (copy_file_range(2)), and take no room where the filesystem can share them (reflinks).
     ///
     /// ```
     /// use std::fs::File;
@@ -111,7 +132,7 @@ impl Writer {
     /// # let directory = tempfile::tempdir()?;
     /// # let (old, new) = (directory.path().join("old"), directory.path().join("new"));
     /// # std::fs::write(&old, "content")?;
-    /// let bytes = write_atomically(&new, |w| Ok(w.append_file(&mut File::open(&old)?)?))?;
+    /// let bytes = write_atomically(&new, |w| Ok(w.copy_from(&mut File::open(&old)?)?))?;
     /// assert_eq!(bytes, 7);
     /// assert_eq!(std::fs::read(&new)?, b"content");
     /// # anyhow::Ok(())
@@ -119,49 +140,125 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// The source could not be read, or what was read could not be written.
-    pub fn append_file(&mut self, source: &mut File) -> io::Result<u64> {
+    /// The source could not be read, or its content could not be written.
+    pub fn copy_from(&mut self, source: &mut File) -> io::Result<u64> {
         self.flush()?;
-        self.sink.lend();
-        io::copy(source, &mut self.sink.file).map_err(|error| self.sink.name(error))
+        self.sink.extent = Extent::Lent;
+        let copied = io::copy(source, &mut &*self.sink.file);
+        copied.map_err(|error| self.fail(error, Failure::for_good))
+    }
+
+    /// Cuts the file off, or extends it with zeros, to `length` bytes. The position stays.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use write_atomically::write_atomically;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("disk.img");
+    /// write_atomically(&path, |w| {
+    ///     w.write_all(b"boot sector")?;
+    ///     Ok(w.set_len(1 << 20)?) // the rest is a hole
+    /// })?;
+    /// assert_eq!(std::fs::metadata(&path)?.len(), 1 << 20);
+    /// # anyhow::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The buffered bytes could not be written, or the length could not be set.
+    pub fn set_len(&mut self, length: u64) -> io::Result<()> {
+        self.flush()?;
+        match self.sink.file.set_len(length) {
+            Ok(()) => {
+                self.sink.extent.set_length(length);
+                self.forget(Failure::is_of_set_len);
+                Ok(())
+            }
+            Err(error) => Err(self.fail(error, Failure::of_set_len)),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.sink.path
     }
 
-    pub(crate) fn staged_file(&self) -> &File {
-        &self.sink.file
-    }
-
-    /// Writes out what is buffered and gives the file back.
-    pub(crate) fn finish(mut self) -> io::Result<File> {
+    /// Flushes the buffer. The error that was remembered, if the closure has ignored one.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.flush()?;
-        Ok(self.discard())
+        match self.failure.take() {
+            Some(failure) => Err(self.sink.with_path(failure.into_error())),
+            None => Ok(()),
+        }
     }
 
     /// Whether something has been written out, and so little that it takes one request to start its
     /// writeback.
     pub(crate) fn is_short(&self) -> bool {
-        self.sink.length.is_some_and(|length| (1..=WRITEBACK_WINDOW).contains(&length))
+        match self.sink.extent {
+            Extent::Known { length, .. } => (1..=WRITEBACK_WINDOW).contains(&length),
+            Extent::Lent => false,
+        }
     }
 
-    /// Writes out as much of what is buffered as possible, and gives the file back.
-    pub(crate) fn salvage(mut self) -> File {
+    /// Writes out as much of the buffer as possible, and gives the file back.
+    pub(crate) fn salvage(mut self) -> Arc<File> {
         let _ = self.flush();
-        self.discard()
+        self.into_file()
     }
 
     /// Gives the file back without what is still buffered.
-    pub(crate) fn discard(self) -> File {
+    pub(crate) fn into_file(self) -> Arc<File> {
         self.sink.file
+    }
+
+    /// Remembers an error, and names the path in it.
+    #[cold]
+    fn fail(
+        &mut self,
+        error: io::Error,
+        remember: impl FnOnce(&io::Error) -> Failure,
+    ) -> io::Error {
+        // The caller tries an interrupted call again.
+        if error.kind() != io::ErrorKind::Interrupted {
+            let failure = remember(&error);
+            self.failure = Some(match self.failure.take() {
+                Some(earlier) => earlier.and(failure),
+                None => failure,
+            });
+        }
+        self.sink.with_path(error)
+    }
+
+    fn forget(&mut self, is_mended: impl FnOnce(&Failure) -> bool) {
+        if self.failure.as_ref().is_some_and(is_mended) {
+            self.failure = None;
+        }
+    }
+
+    /// Writes a part of these bytes to the file.
+    fn write_part(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let position = self.failure.as_ref().and_then(|_| self.sink.position());
+        let written = self.sink.write(bytes)?;
+        if let Some(failure) = &mut self.failure {
+            failure.note_written(position, &bytes[..written]);
+            self.forget(Failure::is_mended);
+        }
+        Ok(written)
+    }
+
+    /// The same past the buffer: bytes that could not be written are nowhere else.
+    fn write_through(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_part(bytes).map_err(|error| {
+            let position = self.sink.position();
+            self.fail(error, |error| Failure::of_write(error, position, bytes))
+        })
     }
 
     #[cold]
     fn write_all_out(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.write_out(bytes) {
-                Ok(0) => return Err(self.sink.name(io::ErrorKind::WriteZero.into())),
                 Ok(length) => bytes = &bytes[length..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -170,8 +267,8 @@ impl Writer {
         Ok(())
     }
 
-    /// For what does not fit in the buffer any more. Fills it up first: then what is written begins at
-    /// multiples of the buffer's size, as the large pieces of the page cache do.
+    /// For bytes that do not fit in the buffer. Fills it up first: then the writes begin at
+    /// multiples of the buffer's size, as the large folios of the page cache do.
     #[cold]
     fn write_out(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.buffer.capacity() - self.buffer.len();
@@ -188,18 +285,21 @@ impl Writer {
             return Ok(bytes.len());
         }
         let length = bytes.len().min(LARGE_BUFFER);
-        self.sink.write(&bytes[..length - length % capacity.clamp(1, LARGE_BUFFER)])
+        self.write_through(&bytes[..length - length % capacity.clamp(1, LARGE_BUFFER)])
     }
 
-    /// The empty buffer becomes that of a long stream; between two multiples of that one's size, what
-    /// leads to the next.
+    /// The empty buffer becomes that of a long stream; between two multiples of that one's size, it
+    /// takes just what leads to the next.
     fn grow(&mut self) {
-        let Some(position) = self.sink.position.filter(|&at| self.may_grow && at >= LONG) else {
+        let Extent::Known { position, .. } = self.sink.extent else { return };
+        if self.buffering == Buffering::Fixed || position < LONG {
             return;
-        };
+        }
         let missing = LARGE_BUFFER - (position % LARGE_BUFFER as u64) as usize;
         self.buffer.reserve_exact(missing);
-        self.may_grow = missing < LARGE_BUFFER;
+        if missing == LARGE_BUFFER {
+            self.buffering = Buffering::Fixed;
+        }
     }
 }
 
@@ -213,7 +313,8 @@ impl Write for Writer {
         let written = self.write_out(bytes)?;
         match &bytes[written..] {
             [] => Ok(written),
-            // If that fails, what is buffered stays, and the next call meets the same.
+            // A failure here is remembered, and the caller's next write meets it again: these bytes
+            // do not count as written.
             rest => Ok(written + self.write_out(rest).unwrap_or(0)),
         }
     }
@@ -227,20 +328,22 @@ impl Write for Writer {
         self.write_all_out(bytes)
     }
 
+    /// After an error, the bytes that are left stay in the buffer: the closure may make room and try
+    /// again, and [`finish`](Self::finish) does.
     fn flush(&mut self) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
         let mut written = 0;
         let result = loop {
-            if written == self.buffer.len() {
+            if written == buffer.len() {
                 break Ok(());
             }
-            match self.sink.write(&self.buffer[written..]) {
-                Ok(0) => break Err(self.sink.name(io::ErrorKind::WriteZero.into())),
+            match self.write_part(&buffer[written..]) {
                 Ok(length) => written += length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
+                Err(error) => break Err(self.sink.with_path(error)),
             }
         };
-        // After an error, what is left stays: somebody may make room and try again.
+        self.buffer = buffer;
         self.buffer.drain(..written);
         result
     }
@@ -249,19 +352,23 @@ impl Write for Writer {
 impl Seek for Writer {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.flush()?;
-        self.sink.seek(to)
+        match self.sink.seek(to) {
+            Ok(position) => {
+                self.forget(Failure::is_of_seek);
+                Ok(position)
+            }
+            Err(error) => Err(self.fail(error, Failure::of_seek)),
+        }
     }
 
-    /// Known without a system call, and without writing out what is buffered: archive writers ask
-    /// for it all the time.
+    /// Known without a system call, and without writing out the buffer: archive writers ask for it
+    /// all the time.
     fn stream_position(&mut self) -> io::Result<u64> {
-        match self.sink.position {
-            Some(position) => Ok(position + self.buffer.len() as u64),
-            None => {
-                self.flush()?;
-                self.sink.stream_position()
-            }
+        if let Extent::Known { position, .. } = self.sink.extent {
+            return Ok(position + self.buffer.len() as u64);
         }
+        self.flush()?;
+        self.sink.seek(SeekFrom::Current(0)).map_err(|error| self.sink.with_path(error))
     }
 }
 
@@ -273,61 +380,82 @@ impl fmt::Debug for Writer {
 
 /// The staged file below the buffer.
 struct Sink {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
-    /// Unknown after the file was lent.
-    position: Option<u64>,
-    /// How far it has been written. Unknown once the file was lent.
-    length: Option<u64>,
-    /// Where the part begins whose writeback has not been started; `None` for never.
+    extent: Extent,
+    /// Where the part begins whose writeback has not been started; `None` with
+    /// [`Writeback::WithSync`].
     window_start: Option<u64>,
 }
 
+/// What is known of the staged file without asking the system.
+enum Extent {
+    Known {
+        position: u64,
+        /// How far the file has been written.
+        length: u64,
+    },
+    /// Others may have written to the file.
+    Lent,
+}
+
+impl Extent {
+    fn set_length(&mut self, to: u64) {
+        if let Extent::Known { length, .. } = self {
+            *length = to;
+        }
+    }
+}
+
 impl Sink {
-    fn name(&self, error: io::Error) -> io::Error {
+    fn new(file: Arc<File>, path: &Path, writeback: Writeback) -> Self {
+        let window_start = (writeback == Writeback::Early).then_some(0);
+        let extent = Extent::Known { position: 0, length: 0 };
+        Sink { file, path: path.to_owned(), extent, window_start }
+    }
+
+    fn with_path(&self, error: io::Error) -> io::Error {
         match error.kind() {
-            // Not a failure: the caller tries again.
             io::ErrorKind::Interrupted => error,
             _ => Error::new(Step::Write, &self.path, error).into(),
         }
     }
 
-    fn lend(&mut self) {
-        (self.position, self.length) = (None, None);
+    fn position(&self) -> Option<u64> {
+        match self.extent {
+            Extent::Known { position, .. } => Some(position),
+            Extent::Lent => (&*self.file).stream_position().ok(),
+        }
     }
 
-    fn advance(&mut self, written: usize) {
-        let Some(position) = &mut self.position else { return };
-        *position += written as u64;
-        self.length = self.length.map(|length| length.max(*position));
-        let Some(start) = &mut self.window_start else { return };
-        if *position < LONG {
-            return;
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match (&*self.file).write(bytes)? {
+            0 if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
+            written => written,
+        };
+        if let Extent::Known { position, length } = &mut self.extent {
+            *position += written as u64;
+            *length = (*length).max(*position);
+            let position = *position;
+            self.start_writeback(position);
         }
-        while position.saturating_sub(*start) >= WRITEBACK_WINDOW {
+        Ok(written)
+    }
+
+    fn start_writeback(&mut self, position: u64) {
+        let Some(start) = &mut self.window_start else { return };
+        while position >= LONG && position.saturating_sub(*start) >= WRITEBACK_WINDOW {
             platform::start_writeback(&self.file, *start, WRITEBACK_WINDOW);
             *start += WRITEBACK_WINDOW;
         }
     }
-}
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes).map_err(|error| self.name(error))?;
-        self.advance(written);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Sink {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = self.file.seek(to).map_err(|error| self.name(error))?;
-        self.position = Some(position);
-        self.window_start = self.window_start.map(|_| position);
-        Ok(position)
+        let new = (&*self.file).seek(to)?;
+        if let Extent::Known { position, .. } = &mut self.extent {
+            *position = new;
+        }
+        self.window_start = self.window_start.map(|_| new);
+        Ok(new)
     }
 }

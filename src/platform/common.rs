@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Code, Directory};
-use crate::error::Step;
 
 /// Whether the links in this directory lead to open files instead of paths, as `/proc/self/fd`'s do.
 pub(crate) fn has_magic_links(_directory: &Directory) -> io::Result<bool> {
@@ -42,7 +41,7 @@ pub(crate) fn needs_a_name(error: &io::Error) -> bool {
 
 /// The last moment before a named staging file is published.
 pub(crate) fn stop_writing(
-    _file: &mut File,
+    _file: &mut Arc<File>,
     _directory: &Directory,
     _name: &Path,
 ) -> io::Result<()> {
@@ -97,7 +96,7 @@ pub(crate) fn syncs_only_what_has_a_name(_file: &File) -> bool {
 }
 
 /// Whether closing a file may fail to write it. Not known here.
-pub(crate) fn writes_on_close(_file: &File, _is_named: bool) -> bool {
+pub(crate) fn writes_on_close(_file: &File, _naming: super::Naming) -> bool {
     false
 }
 
@@ -115,9 +114,21 @@ pub(crate) fn sync_overwritten(file: &File) -> io::Result<()> {
     }
 }
 
-/// What the user may want to know of an error of the system's.
-pub(crate) fn hint(_step: Step, _error: &io::Error) -> Option<&'static str> {
-    None
+pub(crate) fn in_use(_error: &io::Error) -> super::InUse {
+    super::InUse::No
+}
+
+/// The same file once more, open for reading only.
+pub(crate) fn reopen(_file: &File) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn is_local(_directory: &Directory, _device: u64) -> bool {
+    true
+}
+
+pub(crate) fn boot_id() -> u64 {
+    0
 }
 
 /// Whether what is locked is the destination itself, where there is one.

@@ -13,16 +13,16 @@ use rustix::io::Errno;
 
 pub(crate) use super::unix::{
     DESCRIPTORS_ARE_FEW, Directory, HAS_PRIVATE_DIRECTORIES, LOCKS_DESTINATIONS, carry_flags_over,
-    check_writable, count_links, entries, error, hint, hold_directory, is_invalid, is_unsupported,
-    lock, make_directory, means_directory, name_bytes, name_from_bytes, open_directory,
-    open_itself, open_subdirectory, open_to_append, open_to_finish, open_to_lock,
+    check_writable, entries, error, hold_directory, in_use, is_invalid, is_unsupported, lock,
+    make_directory, means_directory, name_bytes, name_from_bytes, open_directory, open_itself,
+    open_subdirectory, open_to_append, open_to_finish, open_to_hold, open_to_lock,
     open_to_overwrite, open_to_update, plain_path, read_link, remove, remove_directory,
     remove_held_directory, rename_to, reveal, seize_directory, set_directory_mode, set_mode,
     set_owner, stage_inside, stage_named, stat_directory, stop_writing, sync_child_directory,
     sync_overwritten, try_lock, try_lock_directory, unlock, user,
 };
 use super::unix::{kind, mode_bits, openat, retry};
-use super::{Stat, unix};
+use super::{Naming, Stat, unix};
 
 /// `statx` instead of `stat`, for the attributes that say up front what can't be renamed over:
 /// `STATX_ATTR_MOUNT_ROOT` (Linux 5.8), immutable and append-only.
@@ -52,6 +52,7 @@ const ALL_BUT_TIMES: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::UID)
     .union(StatxFlags::GID)
     .union(StatxFlags::INO)
+    .union(StatxFlags::NLINK)
     .union(StatxFlags::SIZE);
 
 fn from_statx(statx: &Statx) -> Stat {
@@ -66,6 +67,7 @@ fn from_statx(statx: &Statx) -> Stat {
         dev: fs::makedev(statx.stx_dev_major, statx.stx_dev_minor),
         ino: statx.stx_ino,
         len: statx.stx_size,
+        links: u64::from(statx.stx_nlink),
         mount_root: attributes.contains(StatxAttributes::MOUNT_ROOT),
         immutable: attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
     }
@@ -137,11 +139,44 @@ pub(crate) fn needs_a_name(error: &io::Error) -> bool {
 }
 
 /// rename(2): `RENAME_NOREPLACE` needs the filesystem's support, EINVAL without.
-pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
-    match fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => unix::rename_new(directory, from, to),
+pub(crate) fn rename_new(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    match fs::renameat_with(directory, from, other, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => unix::rename_new(directory, from, other, to),
         done => Ok(done?),
     }
+}
+
+/// proc(5): opening the link in `/proc/self/fd` opens the same file once more.
+pub(crate) fn reopen(file: &File) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(openat(fs::CWD, descriptor_path(file), flags, Mode::empty())?))
+}
+
+/// Filesystems of this machine's own disks and memory, by statfs(2) (Linux, include/uapi/linux/magic.h
+/// and fs/): their locks, inode numbers and owners are the kernel's own. A filesystem that has the number
+/// of a device is on that device; others have the major number 0
+/// (Documentation/admin-guide/devices.txt), Btrfs and tmpfs among them.
+pub(crate) fn is_local(directory: &Directory, device: u64) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    const ZFS: u64 = 0x2fc1_2fc1;
+    const BCACHEFS: u64 = 0xca45_1a4e;
+    const UBIFS: u64 = 0x2405_1905;
+    fs::major(device) != 0
+        || filesystem_magic(directory).is_ok_and(|magic| {
+            matches!(magic, TMPFS | RAMFS | BTRFS | OVERLAYFS | ZFS | BCACHEFS | UBIFS)
+        })
+}
+
+/// random(4): a number that this start of the system has got.
+pub(crate) fn boot_id() -> u64 {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    crate::hash::hash(&id)
 }
 
 /// Where the system shows what an open file or directory is, as a path.
@@ -238,8 +273,8 @@ pub(crate) fn start_writeback(file: &File, offset: u64, length: u64) {
 /// Which they are costs more than all the rest where statfs(2) makes the filesystem take stock (XFS):
 /// what is on a disk of its own is none of them. Only a FUSE filesystem may be on a disk all the same
 /// (`fuseblk`), and files without a name are not known of those.
-pub(crate) fn writes_on_close(file: &File, is_named: bool) -> bool {
-    if !is_named && is_on_device(file) {
+pub(crate) fn writes_on_close(file: &File, naming: Naming) -> bool {
+    if naming == Naming::Unnamed && is_on_device(file) {
         return false;
     }
     // statfs(2); Linux, include/uapi/linux/magic.h and fs/ceph, fs/smb.

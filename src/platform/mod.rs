@@ -70,6 +70,8 @@ pub(crate) struct Stat {
     pub(crate) ino: u64,
     /// In bytes.
     pub(crate) len: u64,
+    /// How many names lead to it.
+    pub(crate) links: u64,
     /// Something is mounted here: the name can't be renamed over.
     pub(crate) mount_root: bool,
     /// Immutable or append-only: nothing can replace it.
@@ -100,6 +102,28 @@ pub(crate) enum Lock {
     Held,
     Busy,
     Unsupported,
+}
+
+/// Whether an error says that another program has the file open.
+#[allow(dead_code)]
+pub(crate) enum InUse {
+    No,
+    Maybe,
+    Yes,
+}
+
+/// Whether a staging file has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    Named,
+    Unnamed,
+}
+
+/// A number that others can't guess, from the system's own source by way of `std`.
+pub(crate) fn random() -> u32 {
+    use std::collections::hash_map::RandomState;
+    use std::hash::{BuildHasher, Hasher};
+    (RandomState::new().build_hasher().finish() as u32) | 1 << 31
 }
 
 /// An error that this library finds before the system does, to be given the system's own code.

@@ -34,14 +34,6 @@ impl Directory {
     }
 }
 
-impl AsFd for crate::Writer {
-    /// The staged file's descriptor. What is still buffered is not in the file yet: call
-    /// [`flush`](io::Write::flush) first, or use [`file`](crate::Writer::file).
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.staged_file().as_fd()
-    }
-}
-
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 const REFERENCE: OFlags = OFlags::PATH;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
@@ -118,6 +110,7 @@ fn from_stat(stat: &fs::Stat) -> Stat {
         dev: stat.st_dev as u64,
         ino: stat.st_ino as u64,
         len: stat.st_size as u64,
+        links: stat.st_nlink as u64,
         mount_root: false,
         immutable: is_immutable(stat),
     }
@@ -177,7 +170,7 @@ pub(crate) fn stage_named(directory: &Directory, name: &Path, mode: u32) -> io::
 pub(crate) fn stage_elsewhere() -> io::Result<File> {
     let directory = open_directory(None, Path::new("/tmp"))?;
     loop {
-        let name = format!(".{:016x}.write-atomically", crate::staging::random());
+        let name = format!(".{:016x}.write-atomically", super::random());
         match stage_named(&directory, Path::new(&name), 0o600) {
             Ok(file) => return remove(&directory, Path::new(&name)).map(|()| file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -241,11 +234,31 @@ pub(crate) fn rename_to(
 }
 
 /// Renames unless the new name is taken, in which case it is `AlreadyExists`.
-pub(crate) fn rename_new(directory: &Directory, from: &Path, to: &Path) -> io::Result<()> {
-    fs::linkat(directory, from, directory, to, AtFlags::empty())?;
-    // It is published; if the old name does not go now, the next writer removes it.
-    let _ = remove(directory, from);
-    Ok(())
+pub(crate) fn rename_new(
+    directory: &Directory,
+    from: &Path,
+    other: &Directory,
+    to: &Path,
+) -> io::Result<()> {
+    match fs::linkat(directory, from, other, to, AtFlags::empty()) {
+        Ok(()) => {
+            // It is published; if the old name does not go now, the next writer removes it.
+            let _ = remove(directory, from);
+            Ok(())
+        }
+        Err(Errno::EXIST) => Err(Errno::EXIST.into()),
+        // No hard links here (FAT, exFAT, some FUSE filesystems): two calls, and a gap between them.
+        Err(_) => match super::stat(other, to)? {
+            Some(_) => Err(Errno::EXIST.into()),
+            None => rename_to(directory, from, other, to),
+        },
+    }
+}
+
+/// Opens a file of the caller's own to hold its lock, without the right to write.
+pub(crate) fn open_to_hold(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(openat(directory, name, flags | OFlags::RDONLY, Mode::empty())?))
 }
 
 pub(crate) fn remove(directory: &Directory, name: &Path) -> io::Result<()> {
@@ -463,12 +476,6 @@ pub(crate) fn take_over(directory: &Directory, name: &Path) -> io::Result<()> {
         Ok(opened) => Ok(fs::fchmod(&opened, OWN)?),
         Err(_) => Ok(fs::chmodat(directory, name, OWN, AtFlags::SYMLINK_NOFOLLOW)?),
     }
-}
-
-/// How many names lead to a file.
-#[allow(clippy::unnecessary_cast)]
-pub(crate) fn count_links(file: &File) -> io::Result<u64> {
-    Ok(fs::fstat(file)?.st_nlink as u64)
 }
 
 /// Whether an error says that the filesystem has no way to do this, as opposed to this one time.

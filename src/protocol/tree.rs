@@ -1,7 +1,7 @@
 //! Directory trees: removing them and bringing them to stable storage.
 //!
-//! Everything is done relative to descriptors, and links are never followed: what somebody puts into
-//! the tree meanwhile can't lead out of it. There are never more than a handful of descriptors,
+//! Everything is done relative to descriptors, and links are never followed: an entry that another
+//! process adds meanwhile can't lead out of the tree. A walk has at most five descriptors open,
 //! however deep the tree.
 
 use std::fs::File;
@@ -11,18 +11,20 @@ use std::sync::Arc;
 
 use crate::platform::{self, Code, Directory, Kind, Stat};
 
-/// Removes a directory that the caller holds, with all that is in it. `directory` is what the name leads
-/// to.
+/// How often a directory is cleared that another process fills again at the same time.
+const ROUNDS: u32 = 3;
+
+/// Removes a directory that the caller holds, with all that is in it. The name leads to `directory`.
 pub(crate) fn remove(
     parent: &Directory,
     name: &Path,
     mut directory: Arc<Directory>,
 ) -> io::Result<()> {
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
         clear(&directory)?;
         directory = match platform::remove_held_directory(parent, name, directory)? {
             None => return Ok(()),
-            // Somebody who still has it open has filled it again meanwhile.
+            // A process that still has it open has filled it again meanwhile.
             Some(directory) => directory,
         };
     }
@@ -36,7 +38,7 @@ fn clear(directory: &Directory) -> io::Result<()> {
     removal.first_error.map_or(Ok(()), Err)
 }
 
-/// What could not be removed does not keep the rest from going.
+/// An entry that can't be removed does not prevent the removal of the others.
 struct Removal {
     first_error: Option<io::Error>,
 }
@@ -52,8 +54,8 @@ impl Removal {
     }
 }
 
-/// Does something that needs access to a directory, and takes that access if it is only the
-/// directory's mode that stands in the way.
+/// Does something that needs access to a directory. If only the directory's mode forbids it, changes
+/// that.
 fn insist<T>(
     directory: &Directory,
     name: &Path,
@@ -109,9 +111,9 @@ pub(crate) fn sync(top: &Directory, filesystem: &File) -> io::Result<()> {
     }
 }
 
-/// Syncing the whole filesystem is one system call and one commit of its journal, and faster from the
-/// third file on if nobody else is writing (ext4, XFS, Btrfs); but it brings everybody's data along, and
-/// for so few files it is not worth that risk.
+/// Up to so many files are synced one by one. Syncing the whole filesystem is one system call and one
+/// commit of its journal, and faster from the third file on if nobody else is writing (ext4, XFS,
+/// Btrfs); but it also writes everybody else's data, which may be much.
 pub(crate) const SMALL: usize = 8;
 
 fn is_small(top: &Directory) -> io::Result<bool> {
@@ -126,7 +128,7 @@ fn is_small(top: &Directory) -> io::Result<bool> {
 
 struct Syncing<'f> {
     filesystem: &'f File,
-    /// What the producer made inaccessible to itself can only be synced along with everything else.
+    /// A file that its own producer can't open can be synced only with the whole filesystem.
     found_unreadable: bool,
 }
 
@@ -169,7 +171,7 @@ impl Visitor for Syncing<'_> {
     }
 }
 
-/// Opens a subdirectory, unless something is mounted there: what is in that is not the tree's.
+/// Opens a subdirectory, unless something is mounted there: its content is not the tree's.
 fn open_to_walk(directory: &Directory, name: &Path) -> io::Result<Directory> {
     let Some(there) = platform::stat(directory, name)? else {
         return Err(platform::error(Code::NotFound));
@@ -184,7 +186,7 @@ fn open_to_walk(directory: &Directory, name: &Path) -> io::Result<Directory> {
     }
 }
 
-/// What to do with what is in a tree.
+/// What to do with the entries of a tree.
 trait Visitor {
     /// Anything but a directory.
     fn file(&mut self, directory: &Directory, name: &Path, kind: Kind) -> io::Result<()>;
@@ -209,7 +211,8 @@ struct Level {
     to_enter: Vec<PathBuf>,
 }
 
-/// How many levels keep their descriptor, where these are few.
+/// How many levels keep their descriptor, where a process can have only so many: most trees are not
+/// deeper, and publishing has `private_dir::RESERVE` descriptors.
 const OPEN_LEVELS: usize = 4;
 
 /// Visits all that is below a directory, depth first.
@@ -246,7 +249,7 @@ fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
     }
 }
 
-/// Visits what is in a directory, except for the directories in it.
+/// Visits the entries of a directory, except for the directories.
 fn list(name: PathBuf, directory: Directory, visitor: &mut impl Visitor) -> io::Result<Level> {
     let mut to_enter = Vec::new();
     for entry in platform::entries(&directory)? {
@@ -272,7 +275,7 @@ fn go_up(directory: &Directory, parent: &Stat) -> io::Result<Directory> {
     let opened = platform::open_subdirectory(directory, Path::new(".."))?;
     match platform::stat_directory(&opened)?.is_same_file(parent) {
         true => Ok(opened),
-        // Somebody has moved the one below elsewhere.
+        // Another process has moved the one below elsewhere.
         false => Err(platform::error(Code::Busy)),
     }
 }

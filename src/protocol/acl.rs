@@ -1,172 +1,15 @@
-//! What is carried over from the file that is replaced, and what is dropped.
-//!
-//! The rule is that nobody ever gets more access than before, at no instant: the staging file starts
-//! with `0o600`, and is opened up last.
+//! Access control lists: reading, writing and narrowing them (acl(5)).
 
-use std::fs::File;
-use std::io;
-
-use crate::platform::{self, Stat};
-use crate::target::Target;
-
-const ACL: &[u8] = b"system.posix_acl_access";
-
-/// Labels of security modules, carried over where the policy allows it. Not among them:
-/// `security.capability`, `security.ima` and `security.evm`, which vouch for the old content.
-const LABELS: [&[u8]; 4] =
-    [b"security.selinux", b"security.SMACK64", b"security.SMACK64EXEC", b"security.SMACK64MMAP"];
-
-/// Set-user-ID and set-group-ID are never carried over.
-const CARRIED_MODE: u32 = 0o1777;
-
-/// Gives the staging file what the file at the destination has now. With `mode`, it gets exactly
-/// those permission bits instead of the old ones, and no ACL.
-pub(crate) fn carry_over(
-    target: &Target,
-    old: &Stat,
-    file: &File,
-    mode: Option<u32>,
-) -> io::Result<()> {
-    let attributes = match platform::attributes(&target.directory, &target.name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        attributes => attributes?,
-    };
-    let read = |attribute: &[u8]| platform::attribute(&target.directory, &target.name, attribute);
-    let carry = |wanted: &dyn Fn(&[u8]) -> bool| -> io::Result<()> {
-        for name in attributes.iter().filter(|name| wanted(name)) {
-            if let Some(value) = read(name)? {
-                allowed(platform::set_attribute(file, name, &value))?;
-            }
-        }
-        Ok(())
-    };
-    // While the file is still ours: writing `user.*` needs write access.
-    carry(&|name| name.starts_with(b"user."))?;
-    platform::carry_flags_over(&target.directory, &target.name, file)?;
-    let staged = platform::stat_file(file)?;
-    let kept = carry_owner_over(old, &staged, file)?;
-    carry(&|name| LABELS.contains(&name))?;
-
-    if let Some(mode) = mode {
-        return set_exact_mode(file, &staged, mode);
-    }
-    let acl = match attributes.iter().any(|name| name == ACL) {
-        // An ACL that can't be read may deny anything.
-        true => match read(ACL)?.as_deref().and_then(Access::from_acl) {
-            None => return set_exact_mode(file, &staged, owner_only(old.mode)),
-            acl => acl,
-        },
-        false => None,
-    };
-    let mut access = acl.unwrap_or_else(|| Access::from_mode(old.mode));
-    access.narrow(old.uid, kept);
-    match access.to_acl() {
-        Some(acl) if allowed(platform::set_attribute(file, ACL, &acl))? => Ok(()),
-        Some(_) => set_exact_mode(file, &staged, owner_only(old.mode)),
-        None => set_exact_mode(file, &staged, access.mode() | old.mode & CARRIED_MODE & !0o777),
-    }
-}
-
-/// Where an ACL is not known or can't be had, it may have denied anything to anybody else.
-fn owner_only(mode: u32) -> u32 {
-    mode & CARRIED_MODE & !0o077
-}
-
-/// The same for a directory, which also says what new entries in it get: a group, and an ACL.
-pub(crate) fn carry_over_directory(
-    target: &Target,
-    old: &Stat,
-    directory: &File,
-    mode: Option<u32>,
-) -> io::Result<()> {
-    const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-    const SET_GROUP_ID: u32 = 0o2000;
-    carry_over(target, old, directory, mode)?;
-    let new = platform::stat_file(directory)?;
-    let is_same_owner = new.uid == old.uid && new.gid == old.gid;
-    match platform::attribute(&target.directory, &target.name, DEFAULT_ACL)? {
-        // What it gives to owner and group is meant for the old ones.
-        Some(acl) if is_same_owner => {
-            allowed(platform::set_attribute(directory, DEFAULT_ACL, &acl))?;
-        }
-        _ => drop(platform::remove_attribute(directory, DEFAULT_ACL)?),
-    }
-    // inode(7): on a directory this bit is no privilege.
-    match mode.is_none() && old.mode & SET_GROUP_ID != 0 && new.gid == old.gid {
-        true => platform::set_mode(directory, new.mode | SET_GROUP_ID),
-        false => Ok(()),
-    }
-}
-
-/// These permission bits, whatever the umask and the directory's default ACL; `now` is what the file
-/// has at the moment.
-pub(crate) fn set_exact_mode(file: &File, now: &Stat, mode: u32) -> io::Result<()> {
-    let had_acl = platform::remove_attribute(file, ACL)?;
-    match had_acl || now.mode != mode {
-        true => platform::set_mode(file, mode),
-        false => Ok(()),
-    }
-}
-
-/// Gives the staging file the mode of a file that has gone while the closure ran. What ACL it had
-/// can't be known any more; its group bits may have been the ACL's mask.
-pub(crate) fn carry_mode_over(gone: &Stat, file: &File) -> io::Result<()> {
-    let new = platform::stat_file(file)?;
-    set_exact_mode(file, &new, without_group(access_of(gone, &new)))
-}
-
-/// The permission bits that a new file's mode and the old file's access have in common.
-pub(crate) fn common_mode(new: &Stat, old: &Stat) -> u32 {
-    // Whoever wrote the content can read it.
-    new.mode & (without_group(access_of(old, new)) | 0o600) & 0o777
-}
-
-/// What `old` allows, for a file with the owner and group of `new`.
-fn access_of(old: &Stat, new: &Stat) -> u32 {
-    let mut access = Access::from_mode(old.mode);
-    access.narrow(old.uid, Kept { owner: new.uid == old.uid, group: new.gid == old.gid });
-    access.mode()
-}
-
-/// Where the group bits may be an ACL's mask, the group has at most what others have.
-fn without_group(mode: u32) -> u32 {
-    mode & (0o707 | mode << 3 & 0o070)
-}
-
-/// Whether something was done, as opposed to being forbidden or impossible here.
-fn allowed(done: io::Result<()>) -> io::Result<bool> {
-    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-    match done {
-        Ok(()) => Ok(true),
-        Err(error) => match error.kind() {
-            // chown(2): EINVAL for an id without a mapping in this user namespace.
-            PermissionDenied | Unsupported | InvalidInput => Ok(false),
-            _ => Err(error),
-        },
-    }
-}
-
+/// Whether the staging file has the old file's owner, and its group.
 #[derive(Clone, Copy)]
-struct Kept {
-    owner: bool,
-    group: bool,
-}
-
-fn carry_owner_over(old: &Stat, staged: &Stat, file: &File) -> io::Result<Kept> {
-    let owner = (old.uid != staged.uid).then_some(old.uid);
-    let group = (old.gid != staged.gid).then_some(old.gid);
-    if owner.is_none() && group.is_none() || allowed(platform::set_owner(file, owner, group))? {
-        return Ok(Kept { owner: true, group: true });
-    }
-    // chown(2): an owner may give a file to any group that the owner is in.
-    let group_kept =
-        group.is_none() || owner.is_some() && allowed(platform::set_owner(file, None, group))?;
-    Ok(Kept { owner: owner.is_none(), group: group_kept })
+pub(crate) struct Ownership {
+    pub(crate) owner: bool,
+    pub(crate) group: bool,
 }
 
 /// Who may do what: an ACL, or a mode seen as one (acl(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Access {
+pub(crate) struct Access {
     entries: Vec<Entry>,
 }
 
@@ -189,13 +32,13 @@ const OTHER: u16 = 0x20;
 const NO_ID: u32 = u32::MAX;
 
 impl Access {
-    fn from_mode(mode: u32) -> Self {
+    pub(crate) fn from_mode(mode: u32) -> Self {
         let entry =
             |tag, shift: u32| Entry { tag, permissions: (mode >> shift & 7) as u16, id: NO_ID };
         Access { entries: vec![entry(OWNER, 6), entry(OWNING_GROUP, 3), entry(OTHER, 0)] }
     }
 
-    fn from_acl(acl: &[u8]) -> Option<Self> {
+    pub(crate) fn from_acl(acl: &[u8]) -> Option<Self> {
         let entries = acl.strip_prefix(&VERSION)?.chunks(8).map(|chunk| {
             let [t0, t1, p0, p1, id @ ..] = *<&[u8; 8]>::try_from(chunk).ok()?;
             let (tag, permissions) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([p0, p1]));
@@ -207,7 +50,7 @@ impl Access {
     }
 
     /// `None` if a mode says it all.
-    fn to_acl(&self) -> Option<Vec<u8>> {
+    pub(crate) fn to_acl(&self) -> Option<Vec<u8>> {
         if self.entries.len() == 3 {
             return None;
         }
@@ -220,7 +63,7 @@ impl Access {
         Some(acl)
     }
 
-    fn mode(&self) -> u32 {
+    pub(crate) fn mode(&self) -> u32 {
         let bits = |tag| u32::from(self.permissions(tag));
         bits(OWNER) << 6 | bits(OWNING_GROUP) << 3 | bits(OTHER)
     }
@@ -231,7 +74,7 @@ impl Access {
 
     /// Takes away what the file's new owner and group would otherwise gain, and what the old ones
     /// would gain by falling into another class.
-    fn narrow(&mut self, old_owner: u32, kept: Kept) {
+    pub(crate) fn narrow(&mut self, old_owner: u32, carried: Ownership) {
         let owner = self.permissions(OWNER);
         let mask = self.entries.iter().find(|entry| entry.tag == MASK).map_or(7, |m| m.permissions);
         let owning_group = self.permissions(OWNING_GROUP) & mask;
@@ -242,7 +85,7 @@ impl Access {
             .filter(|entry| entry.tag == GROUP)
             .fold(owning_group & other, |all, entry| all & entry.permissions);
         for entry in &mut self.entries {
-            if !kept.group {
+            if !carried.group {
                 entry.permissions &= match entry.tag {
                     // The new group's members were in other groups, or in none.
                     OWNING_GROUP => every_group,
@@ -251,7 +94,7 @@ impl Access {
                     _ => 7,
                 };
             }
-            if !kept.owner {
+            if !carried.owner {
                 entry.permissions &= match entry.tag {
                     // The new owner wrote the content: reading and writing it is nothing new.
                     OWNER => any | 6,
@@ -278,9 +121,9 @@ mod tests {
     }
 
     const ALICE: u32 = 1; // the old owner
-    const BOB: u32 = 2; // who writes, and owns the new file unless the owner is kept
+    const BOB: u32 = 2; // who writes, and owns the new file unless the owner is carried
     const STAFF: u32 = 10; // the old group
-    const CREW: u32 = 20; // the new group unless the group is kept
+    const CREW: u32 = 20; // the new group unless the group is carried
 
     const PEOPLE: [Person; 8] = [
         Person { uid: ALICE, gids: &[] },
@@ -315,11 +158,11 @@ mod tests {
         }
     }
 
-    fn assert_nobody_gains(old: &Access, kept: Kept) {
+    fn assert_nobody_gains(old: &Access, carried: Ownership) {
         let mut new = old.clone();
-        new.narrow(ALICE, kept);
-        let owner = if kept.owner { ALICE } else { BOB };
-        let group = if kept.group { STAFF } else { CREW };
+        new.narrow(ALICE, carried);
+        let owner = if carried.owner { ALICE } else { BOB };
+        let group = if carried.group { STAFF } else { CREW };
         for who in PEOPLE {
             for bit in [4, 2, 1] {
                 let before = has(old, ALICE, STAFF, who, bit);
@@ -327,7 +170,7 @@ mod tests {
                 assert!(before || !after, "{who:?} gains {bit}: {old:?} -> {new:?}");
             }
         }
-        if kept.owner && kept.group {
+        if carried.owner && carried.group {
             assert_eq!(&new, old);
         }
     }
@@ -338,7 +181,7 @@ mod tests {
         #[values(true, false)] group: bool,
     ) {
         for mode in 0..=0o777 {
-            assert_nobody_gains(&Access::from_mode(mode), Kept { owner, group });
+            assert_nobody_gains(&Access::from_mode(mode), Ownership { owner, group });
         }
     }
 
@@ -361,19 +204,19 @@ mod tests {
                 (OTHER, f, NO_ID),
             ];
             let entries = entries.map(|(tag, permissions, id)| Entry { tag, permissions, id });
-            assert_nobody_gains(&Access { entries: entries.to_vec() }, Kept { owner, group });
+            assert_nobody_gains(&Access { entries: entries.to_vec() }, Ownership { owner, group });
         }
     }
 
     #[rstest]
-    #[case::owner_and_group_kept(0o664, true, true, 0o664)]
+    #[case::owner_and_group_carried(0o664, true, true, 0o664)]
     #[case::what_the_group_alone_had_goes(0o664, true, false, 0o644)]
     #[case::what_the_owner_alone_had_goes(0o640, false, true, 0o640)]
     #[case::execution_is_not_gained(0o744, false, true, 0o644)]
     #[case::the_old_owner_gains_nothing_as_other(0o466, false, true, 0o444)]
     #[case::private_stays_private(0o600, false, false, 0o600)]
-    #[case::execution_by_all_is_kept(0o755, false, true, 0o755)]
-    #[case::execution_by_the_group_is_kept(0o754, false, true, 0o754)]
+    #[case::execution_by_all_is_carried(0o755, false, true, 0o755)]
+    #[case::execution_by_the_group_is_carried(0o754, false, true, 0o754)]
     fn a_mode_is_narrowed(
         #[case] old: u32,
         #[case] owner: bool,
@@ -381,7 +224,7 @@ mod tests {
         #[case] new: u32,
     ) {
         let mut access = Access::from_mode(old);
-        access.narrow(ALICE, Kept { owner, group });
+        access.narrow(ALICE, Ownership { owner, group });
         assert_eq!(format!("{:o}", access.mode()), format!("{new:o}"));
     }
 
@@ -404,42 +247,8 @@ mod tests {
             Access { entries: tags.zip(permissions).map(entry).collect() }
         };
         let mut narrowed = access(old);
-        narrowed.narrow(ALICE, Kept { owner: false, group: true });
+        narrowed.narrow(ALICE, Ownership { owner: false, group: true });
         assert_eq!(narrowed, access(new));
-    }
-
-    /// As [`a_mode_is_narrowed`], by whose the files are.
-    #[rstest]
-    #[case::same_owner_and_group(0o466, ALICE, STAFF, 0o466)]
-    #[case::another_owner(0o466, BOB, STAFF, 0o444)]
-    #[case::another_group(0o664, ALICE, CREW, 0o644)]
-    fn the_access_of_a_file_that_is_gone_is_narrowed(
-        #[case] old: u32,
-        #[case] uid: u32,
-        #[case] gid: u32,
-        #[case] expected: u32,
-    ) {
-        let stat = |mode, uid, gid| Stat {
-            kind: platform::Kind::File,
-            mode,
-            uid,
-            gid,
-            dev: 0,
-            ino: 0,
-            len: 0,
-            mount_root: false,
-            immutable: false,
-        };
-        let access = access_of(&stat(old, ALICE, STAFF), &stat(0o600, uid, gid));
-        assert_eq!(format!("{access:o}"), format!("{expected:o}"));
-    }
-
-    #[rstest]
-    #[case(0o644, 0o600)]
-    #[case(0o4777, 0o700)]
-    #[case(0o1640, 0o1600)]
-    fn where_an_acl_is_not_known_only_the_owner_gets_in(#[case] old: u32, #[case] new: u32) {
-        assert_eq!(format!("{:o}", owner_only(old)), format!("{new:o}"));
     }
 
     #[rstest]

@@ -1,0 +1,384 @@
+//! The right to create or to update a destination, which one writer has while the others wait.
+//!
+//! To update, the destination itself is locked. To create, the staging entry with the first of the
+//! destination's names is: it is filled, and renamed to the destination, so that one who waits for
+//! its lock finds either the published file or a dead entry.
+//!
+//! A lock means something only as long as the name leads to what is locked: one who has waited looks
+//! whether it still does, and starts again if not.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Step};
+use crate::hint::Hint;
+use crate::platform::{self, Code, Directory, FileId, Kind, Lock, Stat};
+use crate::protocol::entry::{self, Claim, Entry, Found};
+use crate::protocol::lock::{Attempt, FileLock, Owner, SHORTEST_PAUSE, Wait, check_not_held_by};
+use crate::protocol::names::staging_name;
+use crate::protocol::private_dir::PrivateDir;
+use crate::protocol::resolve::Destination;
+use crate::protocol::stage::staging_mode;
+use crate::settings::Settings;
+
+/// What became of asking for the right.
+pub(crate) enum Asked<T> {
+    Got(T),
+    /// There are no locks here, or none that excludes anybody.
+    Impossible,
+    /// The destination has changed while this waited: look again what it is.
+    LookAgain,
+    /// Somebody else has it still.
+    Busy,
+}
+
+/// Who asks, and how long to wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) owner: Owner,
+    pub(crate) wait: Wait,
+}
+
+impl Asker {
+    /// For a call that may block its thread.
+    pub(crate) fn this_thread(settings: &Settings) -> Asker {
+        Asker { owner: Owner::this_thread(), wait: Wait::at_most(settings.lock_timeout) }
+    }
+}
+
+/// A staging file, and the entry that excludes others from creating the destination.
+pub(crate) type Claimed = (Arc<File>, Entry);
+
+/// A destination that nobody else updates, open for reading.
+pub(crate) struct Locked {
+    pub(crate) file: Arc<File>,
+    pub(crate) id: FileId,
+    pub(crate) by: LockedBy,
+}
+
+pub(crate) enum LockedBy {
+    Itself {
+        _lock: FileLock,
+    },
+    /// Some systems can't replace a file that is open, or lock readers out: there the right to
+    /// create is also the right to update.
+    Entry(Claimed),
+}
+
+/// Asks for the right to update the file that was found at a destination.
+pub(crate) fn existing(
+    destination: &Destination,
+    found: &Stat,
+    settings: &Settings,
+    asker: Asker,
+) -> Result<Asked<Locked>, Error> {
+    let locked = match platform::LOCKS_DESTINATIONS {
+        true => lock_itself(destination, found, asker),
+        false => lock_entry(destination, found, settings, asker),
+    };
+    match locked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Asked::LookAgain),
+        locked => locked.map_err(|error| failed(destination, error)),
+    }
+}
+
+fn lock_itself(destination: &Destination, found: &Stat, asker: Asker) -> io::Result<Asked<Locked>> {
+    let file = platform::open_to_update(&destination.directory, &destination.name)?;
+    let lock = match FileLock::acquire(file, asker.owner, asker.wait)? {
+        Attempt::Held(lock) => lock,
+        Attempt::Busy => return Ok(Asked::Busy),
+        Attempt::Unsupported => return Ok(Asked::Impossible),
+    };
+    // Another update may have replaced the file while this waited for its lock.
+    if lock.id != found.id() || !is_there(destination, lock.id)? {
+        return Ok(Asked::LookAgain);
+    }
+    let (file, id) = (lock.file.clone(), lock.id);
+    Ok(Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock: lock } }))
+}
+
+fn lock_entry(
+    destination: &Destination,
+    found: &Stat,
+    settings: &Settings,
+    asker: Asker,
+) -> io::Result<Asked<Locked>> {
+    let claimed = match claim(destination, asker, create_file(destination, settings, asker))? {
+        Asked::Got(claimed) => claimed,
+        Asked::Impossible => return Ok(Asked::Impossible),
+        Asked::LookAgain => return Ok(Asked::LookAgain),
+        Asked::Busy => return Ok(Asked::Busy),
+    };
+    let file = platform::open_to_compare(&destination.directory, &destination.name)?;
+    let id = platform::stat_file(&file)?.id();
+    if id != found.id() || !is_there(destination, id)? {
+        return Ok(Asked::LookAgain);
+    }
+    Ok(Asked::Got(Locked { file: Arc::new(file), id, by: LockedBy::Entry(claimed) }))
+}
+
+fn is_there(destination: &Destination, id: FileId) -> io::Result<bool> {
+    Ok(destination.stat()?.is_some_and(|now| now.kind == Kind::File && now.id() == id))
+}
+
+/// Asks for the right to create a file, where nothing was found.
+pub(crate) fn missing(
+    destination: &Destination,
+    settings: &Settings,
+    asker: Asker,
+) -> Result<Asked<Claimed>, Error> {
+    let create = create_file(destination, settings, asker);
+    claim_missing(destination, settings, asker, create).map_err(|error| failed(destination, error))
+}
+
+/// The same for what is staged in a private directory.
+pub(crate) fn missing_by_path(
+    destination: &Destination,
+    settings: &Settings,
+    asker: Asker,
+) -> Result<Asked<PrivateDir>, Error> {
+    if !platform::HAS_PRIVATE_DIRECTORIES {
+        return Ok(Asked::Impossible);
+    }
+    let create = create_directory(destination, asker);
+    claim_missing(destination, settings, asker, create).map_err(|error| failed(destination, error))
+}
+
+/// The right to create a destination, where there is one.
+pub(crate) enum Creation<T> {
+    /// Something is there, perhaps because others made it while this waited for them.
+    Exists,
+    /// `None` where nobody can be excluded: publishing decides, which replaces nothing then.
+    Mine(Destination, Option<T>),
+    Busy,
+}
+
+/// Waits for those who create the same destination, until it exists or nobody else creates it.
+pub(crate) fn to_create<T>(
+    resolve: impl Fn() -> Result<Destination, Error>,
+    mut ask: impl FnMut(&Destination) -> Result<Asked<T>, Error>,
+) -> Result<Creation<T>, Error> {
+    loop {
+        let destination = resolve()?;
+        if destination.at_start.is_some() {
+            return Ok(Creation::Exists);
+        }
+        match ask(&destination)? {
+            Asked::Got(claimed) => return Ok(Creation::Mine(destination, Some(claimed))),
+            Asked::Impossible => return Ok(Creation::Mine(destination, None)),
+            Asked::LookAgain => {}
+            Asked::Busy => return Ok(Creation::Busy),
+        }
+    }
+}
+
+/// Nobody else had the lock for long enough.
+pub(crate) fn timed_out(path: &Path) -> Error {
+    Error::new(Step::Lock, path, io::ErrorKind::TimedOut.into())
+}
+
+fn claim_missing<T>(
+    destination: &Destination,
+    settings: &Settings,
+    asker: Asker,
+    create: impl FnMut(&Path) -> io::Result<Created<T>>,
+) -> io::Result<Asked<T>> {
+    let asked = claim(destination, asker, create)?;
+    if let Asked::Got(_) = asked {
+        let parents_appeared = match destination.missing_parents.first() {
+            Some(parent) => platform::stat(&destination.directory, parent)?.is_some(),
+            None => false,
+        };
+        let waited =
+            settings.create_parents && !parents_appeared && waited_above(destination, asker)?;
+        if parents_appeared || waited || destination.stat()?.is_some() {
+            return Ok(Asked::LookAgain);
+        }
+    }
+    Ok(asked)
+}
+
+enum Created<T> {
+    Locked(T),
+    Unlocked,
+    /// Another writer took it for dead before it was locked.
+    Lost,
+}
+
+fn create_file<'d>(
+    destination: &'d Destination,
+    settings: &Settings,
+    asker: Asker,
+) -> impl FnMut(&Path) -> io::Result<Created<Claimed>> + 'd {
+    let mode = staging_mode(destination, settings);
+    move |name| {
+        Ok(match entry::create_at(destination, name, mode, asker.owner)? {
+            Some((file, entry)) if entry.is_locked() => Created::Locked((file, entry)),
+            Some(_) => Created::Unlocked,
+            None => Created::Lost,
+        })
+    }
+}
+
+fn create_directory(
+    destination: &Destination,
+    asker: Asker,
+) -> impl FnMut(&Path) -> io::Result<Created<PrivateDir>> + '_ {
+    move |name| {
+        Ok(match entry::create_directory_at(destination, name)? {
+            Some((directory, lock)) => {
+                let (name, owner) = (name.to_owned(), asker.owner);
+                let private = PrivateDir::own(destination, directory, name, owner)?;
+                match lock {
+                    Lock::Held => Created::Locked(private),
+                    _ => Created::Unlocked,
+                }
+            }
+            None => Created::Lost,
+        })
+    }
+}
+
+/// Takes the destination's first staging name, and waits while a living writer has it.
+fn claim<T>(
+    destination: &Destination,
+    asker: Asker,
+    mut create: impl FnMut(&Path) -> io::Result<Created<T>>,
+) -> io::Result<Asked<T>> {
+    use io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    let name = Claim { destination }.name(0);
+    loop {
+        match create(&name) {
+            Ok(Created::Locked(created)) => return Ok(Asked::Got(created)),
+            // Nobody can hold it.
+            Ok(Created::Unlocked) => return Ok(Asked::Impossible),
+            Ok(Created::Lost) => continue,
+            Err(error) => match error.kind() {
+                AlreadyExists => {}
+                // Staging will be refused for the same reason.
+                NotFound | PermissionDenied | ReadOnlyFilesystem => return Ok(Asked::Impossible),
+                _ => return Err(error),
+            },
+        }
+        match wait_for(destination, &name, asker)? {
+            Waited::ItEnded => {}
+            Waited::InVain => return Ok(Asked::Busy),
+            Waited::ForNobody => return Ok(Asked::Impossible),
+        }
+    }
+}
+
+enum Waited {
+    ItEnded,
+    /// It is alive still.
+    InVain,
+    /// The entry belongs to another user, who could make this wait for ever.
+    ForNobody,
+}
+
+/// Waits for the end of the writer that has a staging name, and removes what a killed one has left.
+fn wait_for(destination: &Destination, name: &Path, asker: Asker) -> io::Result<Waited> {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let claim = Claim { destination };
+        let waited = match claim.clear_dead(name)? {
+            Found::Nothing => return Ok(Waited::ItEnded),
+            Found::Foreign => return Ok(Waited::ForNobody),
+            Found::AliveFile => wait_for_file(&destination.directory, name, asker, &mut pause)?,
+            Found::AliveDirectory => wait_for_directory(destination, name, asker, &mut pause)?,
+        };
+        if let Some(waited) = waited {
+            return Ok(waited);
+        }
+    }
+}
+
+/// `None`: look again whether it is alive.
+fn wait_for_file(
+    directory: &Directory,
+    name: &Path,
+    asker: Asker,
+    pause: &mut Duration,
+) -> io::Result<Option<Waited>> {
+    let Some(found) = platform::stat(directory, name)? else { return Ok(Some(Waited::ItEnded)) };
+    check_not_held_by(asker.owner, found.id())?;
+    if let (Wait::Forever, Ok(file)) = (asker.wait, platform::open_to_update(directory, name)) {
+        if platform::lock(&file) == Lock::Held {
+            return Ok(None);
+        }
+    }
+    Ok((!asker.wait.pause(pause)).then_some(Waited::InVain))
+}
+
+fn wait_for_directory(
+    destination: &Destination,
+    name: &Path,
+    asker: Asker,
+    pause: &mut Duration,
+) -> io::Result<Option<Waited>> {
+    let found = platform::stat(&destination.directory, name)?;
+    let Some(found) = found else { return Ok(Some(Waited::ItEnded)) };
+    check_not_held_by(asker.owner, found.id())?;
+    Ok((!asker.wait.pause(pause)).then_some(Waited::InVain))
+}
+
+/// Waits for those who started to create this destination when its parents were missing: their
+/// entries lie above these.
+///
+/// Of two such creators, at least one sees the other's entry: they look, holding theirs, whether the
+/// parents are still missing; this looks, holding its own, for their entries above the parents that
+/// exist, which may be some of them.
+fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
+    let parent = destination.path.parent().unwrap_or(Path::new(""));
+    for above in parent.ancestors().skip(destination.missing_parents.len() + 1) {
+        let below: PathBuf = match destination.path.strip_prefix(above) {
+            Ok(below) => below.components().collect(),
+            Err(_) => continue,
+        };
+        let Ok(directory) = platform::open_directory(None, above) else { continue };
+        let name = staging_name(&below, destination.realm(), 0);
+        let mut pause = SHORTEST_PAUSE;
+        let mut waited = false;
+        while is_alive(&directory, &name)? {
+            waited = true;
+            match wait_for_file(&directory, &name, asker, &mut pause)? {
+                Some(Waited::InVain) => return Err(io::ErrorKind::TimedOut.into()),
+                Some(_) => break,
+                None => {}
+            }
+        }
+        if waited {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a writer holds this entry.
+fn is_alive(directory: &Directory, name: &Path) -> io::Result<bool> {
+    let found = match platform::stat(directory, name) {
+        Ok(Some(found)) if found.uid == platform::user() => found,
+        _ => return Ok(false),
+    };
+    let lock = match found.kind {
+        Kind::File => platform::open_to_lock(directory, name).map(|file| platform::try_lock(&file)),
+        Kind::Directory => platform::hold_directory(directory, name).map(|(_, lock)| lock),
+        Kind::Symlink | Kind::Other => return Ok(false),
+    };
+    match lock {
+        Ok(lock) => Ok(lock == Lock::Busy),
+        Err(error) => Ok(error.kind() == io::ErrorKind::WouldBlock),
+    }
+}
+
+fn failed(destination: &Destination, error: io::Error) -> Error {
+    let is_deadlock = error.kind() == platform::error(Code::Deadlock).kind();
+    let error = Error::new(Step::Lock, &destination.path, error);
+    match is_deadlock {
+        true => error.with_hint(Hint::WaitsForItself),
+        false => error,
+    }
+}

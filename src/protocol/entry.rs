@@ -1,0 +1,427 @@
+//! Staging entries: names in the destination's directory that lead to content that is not published
+//! yet.
+//!
+//! An entry's name is derived from the destination's, so that the next writer finds what a killed
+//! one has left without a scan. A writer holds the lock of its entry while it lives. An entry is
+//! removed, renamed and judged dead only while its lock is held, and after a look, with the lock,
+//! that the name still leads to what is locked; and the lock is let go after the entry.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::platform::{self, Code, Directory, Kind, Lock, Stat};
+use crate::protocol::guard::{CleanUp, Guard};
+use crate::protocol::lock::{FileLock, Owner};
+use crate::protocol::names::staging_name;
+use crate::protocol::resolve::Destination;
+use crate::protocol::tree;
+
+/// A name that is removed when this is dropped, unless it has been renamed to the destination's.
+pub(crate) type Entry = Guard<Name>;
+
+#[derive(Debug)]
+pub(crate) struct Name {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) name: PathBuf,
+    hold: Hold,
+}
+
+/// What says that the writer of an entry is alive.
+#[derive(Debug)]
+enum Hold {
+    /// The lock of the file that the name leads to.
+    Lock { lock: FileLock },
+    /// The file is open. It is locked, too, if it has just been linked; else the filesystem has no
+    /// locks, and nobody but its writer removes it.
+    Open(Arc<File>),
+    /// The lock of the private staging directory that the name is in.
+    Directory,
+}
+
+impl Name {
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.hold, Hold::Lock { .. })
+    }
+
+    /// Right before the name is renamed: closes the descriptor that can write. A file that is open for
+    /// writing can't be executed (execve(2), ETXTBSY), nor leased (fcntl(2), F_SETLEASE).
+    pub(crate) fn stop_writing(&self, file: &mut Arc<File>) -> io::Result<()> {
+        match &self.hold {
+            Hold::Lock { lock } => *file = lock.file.clone(),
+            Hold::Open(_) => {}
+            Hold::Directory => platform::stop_writing(file, &self.directory, &self.name)?,
+        }
+        Ok(())
+    }
+
+    /// Right before the name is renamed: whether it still leads to this writer's own file. A name that
+    /// has just been linked does: it is locked, and was free.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let Hold::Lock { lock } = &self.hold else { return Ok(()) };
+        match platform::stat(&self.directory, &self.name)?.is_some_and(|now| now.id() == lock.id) {
+            true => Ok(()),
+            false => Err(platform::error(Code::NotFound)),
+        }
+    }
+}
+
+impl CleanUp for Name {
+    fn clean_up(self) {
+        let is_ours = match &self.hold {
+            Hold::Lock { lock } => leads_to(&self.directory, &self.name, &lock.file),
+            Hold::Open(file) => leads_to(&self.directory, &self.name, file),
+            Hold::Directory => Ok(true),
+        };
+        if is_ours.unwrap_or(false) {
+            let _ = platform::remove(&self.directory, &self.name);
+        }
+    }
+}
+
+/// A name inside a private staging directory.
+pub(crate) fn inside(directory: Arc<Directory>, name: PathBuf) -> Entry {
+    Guard::new(Name { directory, name, hold: Hold::Directory })
+}
+
+/// Creates a staging file that has a name from the start.
+pub(crate) fn create(
+    destination: &Destination,
+    mode: u32,
+    owner: Owner,
+) -> io::Result<(Arc<File>, Entry)> {
+    let claim = Claim { destination };
+    let (file, entry) = claim.try_names(Patience::NONE, |name| {
+        match create_at(destination, name, mode, owner)? {
+            Some(created) => Ok(created),
+            None => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    })?;
+    claim.sweep_except(&entry.name);
+    Ok((file, entry))
+}
+
+/// Creates a staging file of this name; `None` if another writer took it for dead between its
+/// creation and its lock, and removes it.
+pub(crate) fn create_at(
+    destination: &Destination,
+    name: &Path,
+    mode: u32,
+    owner: Owner,
+) -> io::Result<Option<(Arc<File>, Entry)>> {
+    let directory = &destination.directory;
+    let file = Arc::new(platform::stage_named(directory, name, mode)?);
+    let Some(hold) = hold(directory, name, &file, owner)? else { return Ok(None) };
+    let (directory, name) = (directory.clone(), name.to_owned());
+    Ok(Some((file, Guard::new(Name { directory, name, hold }))))
+}
+
+/// Locks a staging file that has just been created, by a descriptor that can't write: the one that
+/// writes is closed before the file is published, and the lock must outlive it.
+fn hold(
+    directory: &Directory,
+    name: &Path,
+    file: &Arc<File>,
+    owner: Owner,
+) -> io::Result<Option<Hold>> {
+    let reopened = platform::open_to_hold(directory, name).map(Arc::new);
+    // NFS locks only what is open for writing (flock(2)).
+    for candidate in [reopened.as_ref().ok(), Some(file)].into_iter().flatten() {
+        match platform::try_lock(candidate) {
+            Lock::Held if is_ours(directory, name, file, candidate)? => {
+                let id = platform::stat_file(candidate)?.id();
+                let lock = FileLock::of(candidate.clone(), id, owner);
+                return Ok(Some(Hold::Lock { lock }));
+            }
+            Lock::Held | Lock::Busy => return Ok(None),
+            Lock::Unsupported => {}
+        }
+    }
+    Ok(Some(Hold::Open(file.clone())))
+}
+
+/// Whether the name still leads to the file that was created, and that file is what is locked.
+fn is_ours(directory: &Directory, name: &Path, file: &File, locked: &File) -> io::Result<bool> {
+    Ok(leads_to(directory, name, locked)?
+        && platform::stat_file(file)?.is_same_file(&platform::stat_file(locked)?))
+}
+
+/// The mode of a staging directory. The sticky bit has no meaning in a directory that only its owner
+/// can enter, and so tells ours from a user's own: in a shared directory, others could rename one of
+/// those to a staging name, and we would then remove it with all that is in it.
+const PRIVATE: u32 = 0o1700;
+
+/// Creates a directory that only the caller's user can enter, for a producer that wants a path, or
+/// for many files. Its writer is alive as long as the descriptor is open.
+pub(crate) fn create_directory(destination: &Destination) -> io::Result<(Directory, PathBuf)> {
+    if !platform::HAS_PRIVATE_DIRECTORIES {
+        return Err(platform::error(Code::Unsupported));
+    }
+    let claim = Claim { destination };
+    let (staged, name) =
+        claim.try_names(Patience::NONE, |name| match create_directory_at(destination, name)? {
+            Some((directory, _)) => Ok((directory, name.to_owned())),
+            None => Err(io::ErrorKind::AlreadyExists.into()),
+        })?;
+    claim.sweep_except(&name);
+    Ok((staged, name))
+}
+
+/// Creates a staging directory of this name; `None` if another writer took it for dead between its
+/// creation and its lock, and removes it.
+pub(crate) fn create_directory_at(
+    destination: &Destination,
+    name: &Path,
+) -> io::Result<Option<(Directory, Lock)>> {
+    use io::ErrorKind::{NotADirectory, NotFound, WouldBlock};
+    let parent = &destination.directory;
+    platform::make_directory(parent, name, PRIVATE)?;
+    let (directory, lock) = match platform::hold_directory(parent, name) {
+        Ok(held) => held,
+        // The other writer may have a file there now.
+        Err(error) if matches!(error.kind(), NotFound | WouldBlock | NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            let _ = platform::remove_directory(parent, name);
+            return Err(error);
+        }
+    };
+    if lock == Lock::Held && !leads_to_directory(parent, name, &directory)? {
+        return Ok(None);
+    }
+    mark(&directory);
+    Ok(Some((directory, lock)))
+}
+
+/// mkdir(2): whether the sticky bit is honoured depends on the system; some BSDs and some FUSE
+/// filesystems drop it. Without it the directory serves its writer, but is not found when it is dead.
+fn mark(directory: &Directory) {
+    if let Ok(stat) = platform::stat_directory(directory) {
+        if stat.mode & 0o1777 != PRIVATE {
+            let _ = platform::set_directory_mode(directory, stat.mode & 0o7000 | PRIVATE);
+        }
+    }
+}
+
+/// The name of a file inside a staging directory whose lock says, as the directory's own does, that
+/// the writer is alive: links to one file can stand in more directories than a process can have open.
+pub(crate) const ALIVE: &str = "alive";
+
+/// Gives an unnamed staging file a name, for as long as it takes to rename it. `holder` is the same
+/// file by a descriptor that stays open until then.
+pub(crate) fn link(
+    destination: &Destination,
+    file: &File,
+    holder: &Arc<File>,
+) -> io::Result<Entry> {
+    // It was never shared, so that nobody else can have its lock; or there are no locks here.
+    platform::try_lock(holder);
+    let hold = Hold::Open(holder.clone());
+    let directory = &destination.directory;
+    let name = Claim { destination }.try_names(Patience::BRIEF, |name| {
+        platform::link(file, directory, name).map(|()| name.to_owned())
+    })?;
+    Ok(Guard::new(Name { directory: directory.clone(), name, hold }))
+}
+
+/// Removes what a killed writer may have left of an earlier attempt on this destination.
+pub(crate) fn sweep(destination: &Destination) {
+    let claim = Claim { destination };
+    let _ = claim.clear_dead(&claim.name(0));
+}
+
+/// The same, unless the caller itself holds that name.
+pub(crate) fn sweep_unless(destination: &Destination, held: &Path) {
+    if (Claim { destination }).name(0) != held {
+        sweep(destination);
+    }
+}
+
+/// How long to wait for the writer that holds a name.
+struct Patience {
+    tries: u32,
+}
+
+impl Patience {
+    /// The holder's closure may run for hours.
+    const NONE: Patience = Patience { tries: 0 };
+    /// The holder may be about to rename the name, which takes microseconds, and two names can be
+    /// left behind only if two writers are killed at that moment; or it is one whose closure runs.
+    /// So this yields the processor a hundred times, and then waits for 5 ms.
+    const BRIEF: Patience = Patience { tries: 105 };
+
+    fn wait(&mut self) -> bool {
+        if self.tries == 0 {
+            return false;
+        }
+        self.tries -= 1;
+        match self.tries >= 5 {
+            true => thread::yield_now(),
+            false => thread::sleep(Duration::from_millis(1)),
+        }
+        true
+    }
+}
+
+/// What is known of the entry at a staging name.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    AliveFile,
+    AliveDirectory,
+    /// It belongs to another user, or can't be locked: not ours to judge.
+    Foreign,
+}
+
+/// A destination's staging names.
+pub(crate) struct Claim<'d> {
+    pub(crate) destination: &'d Destination,
+}
+
+/// How many names are tried before a random one. Of so many writers of one destination that are
+/// killed at the same time, the next one finds everything.
+const NAMES: u32 = 4;
+
+impl Claim<'_> {
+    pub(crate) fn name(&self, nth: u32) -> PathBuf {
+        staging_name(&self.destination.name, self.destination.realm(), nth)
+    }
+
+    /// Takes the first name that is free, or whose entry is dead.
+    fn try_names<T>(
+        &self,
+        mut patience: Patience,
+        mut take: impl FnMut(&Path) -> io::Result<T>,
+    ) -> io::Result<T> {
+        for nth in 0..NAMES {
+            let name = self.name(nth);
+            loop {
+                match take(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    taken => return taken,
+                }
+                match self.clear_dead(&name)? {
+                    Found::Nothing => {}
+                    Found::AliveFile if patience.wait() => {}
+                    Found::AliveFile | Found::AliveDirectory | Found::Foreign => break,
+                }
+            }
+        }
+        // Living writers have them all, or somebody plants entries: use a name that nobody knows.
+        take(&self.name(platform::random()))
+    }
+
+    fn sweep_except(&self, taken: &Path) {
+        for nth in 0..NAMES {
+            let name = self.name(nth);
+            if name != taken {
+                let _ = self.clear_dead(&name);
+            }
+        }
+    }
+
+    /// Removes the entry at a staging name if its writer is dead.
+    pub(crate) fn clear_dead(&self, name: &Path) -> io::Result<Found> {
+        let directory = &self.destination.directory;
+        let Some(stat) = platform::stat(directory, name)? else { return Ok(Found::Nothing) };
+        if !self.may_remove(&stat) {
+            return Ok(Found::Foreign);
+        }
+        if stat.kind == Kind::Directory {
+            return self.clear_dead_directory(name);
+        }
+        let file = match lock_dead(directory, name) {
+            Ok((file, Lock::Held)) => file,
+            Ok((_, Lock::Busy)) => return Ok(Found::AliveFile),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Found::AliveFile);
+            }
+            Ok((_, Lock::Unsupported)) | Err(_) => return Ok(Found::Foreign),
+        };
+        // It may be another's by now, or even a directory.
+        let locked = platform::stat_file(&file)?;
+        if !locked.is_same_file(&stat) || !leads_to(directory, name, &file)? {
+            return Ok(Found::Nothing);
+        }
+        match platform::remove(directory, name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(Found::Nothing),
+        }
+    }
+
+    fn clear_dead_directory(&self, name: &Path) -> io::Result<Found> {
+        use io::ErrorKind::{NotADirectory, NotFound, WouldBlock};
+        let parent = &self.destination.directory;
+        let directory = match platform::seize_directory(parent, name) {
+            Ok((directory, Lock::Held)) => directory,
+            Err(error) => match error.kind() {
+                NotFound | NotADirectory => return Ok(Found::Nothing),
+                WouldBlock => return Ok(Found::AliveDirectory),
+                _ => return Ok(Found::Foreign),
+            },
+            Ok(_) => return Ok(Found::Foreign),
+        };
+        if !leads_to_directory(parent, name, &directory)? {
+            return Ok(Found::Nothing);
+        }
+        let alive = platform::open_to_lock(&directory, Path::new(ALIVE));
+        if alive.is_ok_and(|file| platform::try_lock(&file) == Lock::Busy) {
+            return Ok(Found::AliveDirectory);
+        }
+        // A killed writer's children may still fill it, or parts can't be removed. Others go on.
+        match tree::remove(parent, name, Arc::new(directory)) {
+            Ok(()) => Ok(Found::Nothing),
+            Err(_) => Ok(Found::Foreign),
+        }
+    }
+
+    /// In a directory that is shared, only one's own. Root gives its staging file to the
+    /// destination's owner before it publishes, and may find it again like that.
+    pub(crate) fn may_remove(&self, entry: &Stat) -> bool {
+        let destinations_owner = self.destination.at_start.as_ref().map(|found| found.uid);
+        let user = platform::user();
+        let mine = entry.uid == user;
+        let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
+        let could_be_ours = match entry.kind {
+            Kind::File => true,
+            // The other bits can't change; set-group-ID comes from the directory around it.
+            Kind::Directory => entry.mode & 0o1777 == PRIVATE && !entry.mount_root,
+            Kind::Symlink | Kind::Other => false,
+        };
+        could_be_ours && (mine || handed_over)
+    }
+}
+
+/// Opens what may be a dead writer's staging file, and asks for its lock.
+fn lock_dead(directory: &Directory, name: &Path) -> io::Result<(File, Lock)> {
+    let file = platform::open_to_lock(directory, name)?;
+    let lock = platform::try_lock(&file);
+    if lock != Lock::Unsupported {
+        return Ok((file, lock));
+    }
+    // NFS locks only what is open for writing (flock(2)).
+    let file = platform::open_to_update(directory, name)?;
+    let lock = platform::try_lock(&file);
+    Ok((file, lock))
+}
+
+pub(crate) fn leads_to(directory: &Directory, name: &Path, file: &File) -> io::Result<bool> {
+    let opened = platform::stat_file(file)?;
+    let there = platform::stat(directory, name)?;
+    Ok(there.is_some_and(|there| there.is_same_file(&opened)))
+}
+
+pub(crate) fn leads_to_directory(
+    parent: &Directory,
+    name: &Path,
+    directory: &Directory,
+) -> io::Result<bool> {
+    let opened = platform::stat_directory(directory)?;
+    let there = platform::stat(parent, name)?;
+    Ok(there.is_some_and(|there| there.is_same_file(&opened)))
+}

@@ -1,0 +1,357 @@
+//! Content that is complete → content at the destination: metadata, sync, rename, sync.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Outcome, Step};
+use crate::hint::Hint;
+use crate::platform::{self, Code, Directory, FileId, Kind, Naming, Stat};
+use crate::protocol::destination::check_current;
+use crate::protocol::entry::{self, Name};
+use crate::protocol::lock::Owner;
+use crate::protocol::metadata;
+use crate::protocol::resolve::Destination;
+use crate::protocol::stage::{Content, staging_mode};
+use crate::settings::{Durability, Settings};
+use crate::writer::WRITEBACK_WINDOW;
+
+/// What may be replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replace {
+    Anything,
+    Nothing,
+    /// Nothing but this file, whose content the new one takes into account.
+    Only(FileId),
+}
+
+/// A staging file that holds the whole content.
+pub(crate) struct Written {
+    pub(crate) destination: Destination,
+    pub(crate) settings: Settings,
+    pub(crate) content: Content,
+    pub(crate) owner: Owner,
+    synced: Synced,
+    length: Length,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Synced {
+    No,
+    Yes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// It takes one request to start the writeback.
+    Short,
+    Unknown,
+}
+
+/// What became of an attempt to publish.
+pub(crate) enum Publication {
+    Done(Published),
+    /// Another writer was faster, and nothing may be replaced.
+    Exists,
+}
+
+/// What became of an attempt to rename.
+pub(crate) enum Renamed {
+    Done,
+    /// Something has appeared at the destination since the last look.
+    Appeared,
+}
+
+/// What became of an attempt to move content to the destination's name.
+enum Moved {
+    Done(Name),
+    Appeared,
+    /// The file can't be given a name here: its content needs another file that has one.
+    NeedsName,
+}
+
+/// The content of a write that could not be published, and why.
+pub(crate) struct NotPublished {
+    pub(crate) error: Error,
+    pub(crate) file: Arc<File>,
+}
+
+/// How often the destination may appear or vanish between a look and the rename before publishing
+/// gives up. Each time another program has just created or removed it.
+const ATTEMPTS: u32 = 100;
+
+impl Written {
+    pub(crate) fn new(
+        destination: Destination,
+        settings: Settings,
+        content: Content,
+        owner: Owner,
+    ) -> Self {
+        let (synced, length) = (Synced::No, Length::Unknown);
+        Written { destination, settings, content, owner, synced, length }
+    }
+
+    pub(crate) fn with_length(self, length: Length) -> Self {
+        Written { length, ..self }
+    }
+
+    /// For content that may be lost.
+    pub(crate) fn without_sync(self) -> Self {
+        Written { synced: Synced::Yes, ..self }
+    }
+
+    /// Gives the content the destination's metadata, makes both durable, and then gives it the name.
+    pub(crate) fn publish(mut self, replace: Replace) -> Result<Publication, Box<NotPublished>> {
+        self.start_writeback();
+        match self.try_publish(replace) {
+            Ok(Some(name)) => {
+                let Written { destination, settings, content, .. } = self;
+                let file = content.file().clone();
+                Ok(Publication::Done(Published { destination, settings, file, _name: Some(name) }))
+            }
+            Ok(None) => Ok(Publication::Exists),
+            Err(error) => {
+                let file = self.content.file().clone();
+                Err(Box::new(NotPublished { error, file }))
+            }
+        }
+    }
+
+    fn try_publish(&mut self, replace: Replace) -> Result<Option<Name>, Error> {
+        let path = self.destination.path.clone();
+        let at = |step| Error::at(step, &path);
+        for _ in 0..ATTEMPTS {
+            let old = self.look(replace).map_err(|error| self.failed(error, replace))?;
+            if old.is_some() && replace == Replace::Nothing {
+                return Ok(None);
+            }
+            self.apply_metadata(old.as_ref()).map_err(at(Step::Metadata))?;
+            self.sync().map_err(at(Step::Sync))?;
+            let parents = self.destination.make_parents().map_err(at(Step::Publish))?;
+            match self.rename(old.as_ref(), replace).map_err(|error| self.failed(error, replace))? {
+                Moved::Done(name) => {
+                    parents.disarm();
+                    return Ok(Some(name));
+                }
+                Moved::Appeared => {}
+                Moved::NeedsName => self.copy_to_named().map_err(at(Step::Stage))?,
+            }
+        }
+        Err(self.failed(platform::error(Code::AlreadyExists), replace))
+    }
+
+    /// Starts writeback now, so that the disk works while the old file's metadata is looked up. A new
+    /// file has none to look up.
+    ///
+    /// The range starts at byte 1, so that it never contains the whole page of a small file:
+    /// otherwise DONTNEED asks all processors for pages to drop (Linux, mm/fadvise.c).
+    fn start_writeback(&self) {
+        let looks_up = self.destination.at_start.is_some() && self.settings.preserve_metadata;
+        let is_short = self.length == Length::Short;
+        if is_short && looks_up && self.settings.durability != Durability::Relaxed {
+            platform::start_writeback(self.content.file(), 1, WRITEBACK_WINDOW);
+        }
+    }
+
+    /// What is at the destination now. Where nothing was at the start, an unnamed file's rename finds
+    /// that out by itself.
+    fn look(&self, replace: Replace) -> io::Result<Option<Stat>> {
+        if self.destination.at_start.is_none() && self.content.naming() == Naming::Unnamed {
+            return Ok(None);
+        }
+        let current = self.destination.stat()?;
+        if let Replace::Only(file) = replace {
+            check_is(file, current.as_ref())?;
+        }
+        if replace != Replace::Nothing {
+            check_current(current.as_ref(), &self.settings)?;
+        }
+        Ok(current)
+    }
+
+    pub(crate) fn apply_metadata(&mut self, current: Option<&Stat>) -> io::Result<()> {
+        let (mode, preserve) = (self.settings.mode, self.settings.preserve_metadata);
+        let is_file = |stat: &&Stat| stat.kind == Kind::File && preserve;
+        let file = self.content.file();
+        if let Some(old) = current.filter(is_file) {
+            self.synced = Synced::No;
+            return metadata::carry_over(&self.destination, old, file, mode);
+        }
+        platform::reveal(&self.destination.directory, file)?;
+        if let Some(mode) = mode {
+            let staged = platform::stat_file(file)?;
+            return metadata::set_exact_mode(file, &staged, mode);
+        }
+        if let Some(gone) = self.destination.at_start.as_ref().filter(is_file) {
+            return metadata::carry_mode_over(gone, file);
+        }
+        Ok(())
+    }
+
+    /// fsync(2): after an error the pages count as clean, and another sync would succeed. So there is
+    /// none: the error ends this write, and the staging file with it.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let must_sync = must_sync(&self.settings, self.content.file(), self.content.naming());
+        if self.synced == Synced::Yes || !must_sync {
+            return Ok(());
+        }
+        platform::sync_file(self.content.file())?;
+        if self.needs_name_to_sync() {
+            // Short: the content is on the disk already.
+            self.give_name()?;
+            platform::sync_file(self.content.file())?;
+        }
+        self.synced = Synced::Yes;
+        Ok(())
+    }
+
+    fn needs_name_to_sync(&self) -> bool {
+        self.content.naming() == Naming::Unnamed
+            && self.settings.durability != Durability::Relaxed
+            && platform::syncs_only_what_has_a_name(self.content.file())
+    }
+
+    /// Gives an unnamed file its staging name.
+    fn give_name(&mut self) -> io::Result<()> {
+        if let Content::Unnamed(file) = &self.content {
+            let holder = platform::reopen(file).map_or_else(|_| file.clone(), Arc::new);
+            let entry = entry::link(&self.destination, file, &holder)?;
+            // From here on no descriptor of this process can write to it.
+            self.content = Content::Named(holder, entry);
+        }
+        Ok(())
+    }
+
+    /// Moves the content to the destination's name, in one step.
+    ///
+    /// It is always a rename: a watcher of the directory waits for IN_MOVED_TO or IN_CLOSE_WRITE of
+    /// the final name, and linkat(2) is told as IN_CREATE only (inotify(7)).
+    fn rename(&mut self, old: Option<&Stat>, replace: Replace) -> io::Result<Moved> {
+        match self.give_name() {
+            Err(error) if platform::needs_a_name(&error) => return Ok(Moved::NeedsName),
+            given => given?,
+        }
+        let Content::Named(file, entry) = &mut self.content else { return Ok(Moved::NeedsName) };
+        entry.stop_writing(file)?;
+        entry.check()?;
+        let (from, name) = (&entry.directory, &entry.name);
+        match rename_into_place(from, name, &self.destination, old.is_some(), replace)? {
+            Renamed::Appeared => return Ok(Moved::Appeared),
+            Renamed::Done => {}
+        }
+        let unnamed = Content::Unnamed(file.clone());
+        match std::mem::replace(&mut self.content, unnamed) {
+            // The name leads to the destination now, and is not the entry's to remove.
+            Content::Named(_, entry) => Ok(Moved::Done(entry.disarm())),
+            Content::Unnamed(_) => Ok(Moved::NeedsName),
+        }
+    }
+
+    /// Without a way to give the unnamed file a name, its content moves to one that has a name.
+    fn copy_to_named(&mut self) -> io::Result<()> {
+        let mode = staging_mode(&self.destination, &self.settings);
+        let (named, entry) = entry::create(&self.destination, mode, self.owner)?;
+        let mut unnamed = &**self.content.file();
+        unnamed.rewind()?;
+        io::copy(&mut unnamed, &mut &*named)?;
+        (self.content, self.synced) = (Content::Named(named, entry), Synced::No);
+        Ok(())
+    }
+
+    fn failed(&self, error: io::Error, replace: Replace) -> Error {
+        let is_busy = error.kind() == io::ErrorKind::ResourceBusy;
+        let error = Error::new(Step::Publish, &self.destination.path, error);
+        match replace {
+            Replace::Only(_) if is_busy => error.with_hint(Hint::ReplacedMeanwhile),
+            _ => error,
+        }
+    }
+}
+
+/// Renames a staging entry to the destination's name.
+pub(crate) fn rename_into_place(
+    from: &Directory,
+    name: &Path,
+    destination: &Destination,
+    replaces: bool,
+    replace: Replace,
+) -> io::Result<Renamed> {
+    if let Replace::Only(id) = replace {
+        // Again, because syncing took its time. Those who ask for the lock wait; for the others, the two
+        // calls leave the smallest gap there is: no system call compares and renames.
+        check_is(id, destination.stat()?.as_ref())?;
+    }
+    let (to, new_name) = (&destination.directory, &destination.name);
+    let renamed = match replaces {
+        true => platform::rename_to(from, name, to, new_name),
+        false => platform::rename_new(from, name, to, new_name),
+    };
+    match renamed {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Renamed::Appeared),
+        renamed => renamed.map(|()| Renamed::Done),
+    }
+}
+
+/// Whether content is synced before it is published. Closing a file may fail to bring its content to a
+/// server; where it can, syncing does what closing would, and fails while nothing is published yet.
+pub(crate) fn must_sync(settings: &Settings, file: &File, naming: Naming) -> bool {
+    settings.durability != Durability::Relaxed || platform::writes_on_close(file, naming)
+}
+
+fn check_is(file: FileId, current: Option<&Stat>) -> io::Result<()> {
+    match current.is_some_and(|current| current.id() == file) {
+        true => Ok(()),
+        false => Err(platform::error(Code::Busy)),
+    }
+}
+
+/// Content that is at the destination.
+#[must_use]
+pub(crate) struct Published {
+    destination: Destination,
+    settings: Settings,
+    file: Arc<File>,
+    /// Its lock is let go when the name is durable.
+    _name: Option<Name>,
+}
+
+impl Published {
+    /// Makes the name durable.
+    pub(crate) fn sync_name(self) -> Result<(), Error> {
+        sync_parent(&self.destination, &self.settings, &self.file, Outcome::Replaced)
+    }
+}
+
+impl Publication {
+    /// Makes the name durable; `false` if another writer was faster.
+    pub(crate) fn sync_name(self) -> Result<bool, Error> {
+        match self {
+            Publication::Done(published) => published.sync_name().map(|()| true),
+            Publication::Exists => Ok(false),
+        }
+    }
+}
+
+/// Makes the name of a destination durable; `file` is any open file on its filesystem, and `outcome`
+/// what has become of the destination so far.
+pub(crate) fn sync_parent(
+    destination: &Destination,
+    settings: &Settings,
+    file: &File,
+    outcome: Outcome,
+) -> Result<(), Error> {
+    if settings.durability != Durability::Durable {
+        return Ok(());
+    }
+    let sync = || {
+        for name in &destination.missing_parents {
+            platform::sync_child_directory(&destination.directory, name, file)?;
+        }
+        platform::sync_directory(&destination.directory, file)
+    };
+    sync().map_err(|error| {
+        let error = Error::new(Step::SyncDirectory, &destination.path, error);
+        error.with_outcome(outcome)
+    })
+}

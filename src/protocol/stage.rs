@@ -1,0 +1,79 @@
+//! A file to stage in, with or without a name, and the mode that it starts with.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use crate::platform::{self, Kind, Naming};
+use crate::protocol::entry::{self, Entry};
+use crate::protocol::lock::Owner;
+use crate::protocol::resolve::Destination;
+use crate::settings::Settings;
+
+/// The staging file, with or without a name.
+pub(crate) enum Content {
+    Unnamed(Arc<File>),
+    Named(Arc<File>, Entry),
+}
+
+impl Content {
+    pub(crate) fn file(&self) -> &Arc<File> {
+        match self {
+            Content::Unnamed(file) | Content::Named(file, _) => file,
+        }
+    }
+
+    pub(crate) fn naming(&self) -> Naming {
+        match self {
+            Content::Unnamed(_) => Naming::Unnamed,
+            Content::Named(..) => Naming::Named,
+        }
+    }
+}
+
+/// A file to stage in: without a name where that is known to work.
+pub(crate) fn stage(
+    destination: &Destination,
+    settings: &Settings,
+    owner: Owner,
+) -> io::Result<Content> {
+    if destination.realm().is_none() {
+        let mode = hidden_mode(destination, settings);
+        if let Some(file) = platform::stage_unnamed(&destination.directory, mode)? {
+            return Ok(Content::Unnamed(Arc::new(file)));
+        }
+    }
+    let mode = staging_mode(destination, settings);
+    let (file, entry) = entry::create(destination, mode, owner)?;
+    Ok(Content::Named(file, entry))
+}
+
+/// The mode with which a staging file that has a name is created. A file that is to get a mode of
+/// its own stays private until it has that.
+pub(crate) fn staging_mode(destination: &Destination, settings: &Settings) -> u32 {
+    match mode_to_come(destination, settings) {
+        Some(_) => 0o600,
+        None => new_mode(settings),
+    }
+}
+
+/// The same for a file without a name, or in a private directory, which nobody else can open. It gets
+/// the mode that it will have in the end: changing it later is one more transaction of the filesystem.
+pub(crate) fn hidden_mode(destination: &Destination, settings: &Settings) -> u32 {
+    // Writing `user.*` attributes needs write access (xattr(7)).
+    match mode_to_come(destination, settings) {
+        Some(mode) => mode & 0o777 | 0o600,
+        None => new_mode(settings),
+    }
+}
+
+fn new_mode(settings: &Settings) -> u32 {
+    settings.new_file_mode.unwrap_or(0o666)
+}
+
+/// The mode that the file is to have in the end, as far as that can be known yet.
+fn mode_to_come(destination: &Destination, settings: &Settings) -> Option<u32> {
+    let replaced = destination.at_start.as_ref().filter(|found| found.kind == Kind::File);
+    let carried = replaced.filter(|_| settings.preserve_metadata).map(|found| found.mode);
+    settings.mode.or(carried)
+}
