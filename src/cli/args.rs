@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum, ValueHint};
@@ -13,7 +14,7 @@ use clap_mangen::roff::{Roff, roman};
 use write_atomically::{Durability, WriteOptions};
 
 use super::failure::say;
-use super::job::{Job, Producer, When};
+use super::job::{Job, Producer, Program, When};
 use super::progress::Show;
 
 /// Only write the file if the command succeeds
@@ -66,8 +67,7 @@ struct Args {
 
     /// Do nothing, successfully, if DEST exists: COMMAND is not even started
     ///
-    /// Of several at once, one runs its command, and the others wait for it. With --dir, all of them
-    /// run theirs.
+    /// Of several at once, one runs its command, and the others wait for it.
     #[arg(long, group = "when", conflicts_with = "append")]
     if_missing: bool,
 
@@ -98,6 +98,16 @@ struct Args {
     /// The file's permission bits, exactly, in octal: 600, 0644
     #[arg(long, value_name = "MODE", value_parser = permission_bits)]
     mode: Option<u32>,
+
+    /// The permission bits of a DEST that is new, less the umask, in octal; an old DEST keeps its own
+    #[arg(long, value_name = "MODE", value_parser = permission_bits)]
+    new_file_mode: Option<u32>,
+
+    /// How long --if-missing and --append wait for others that write DEST; for ever unless set
+    ///
+    /// Then this program exits with status 124, and COMMAND is not started.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<Duration>,
 
     /// What survives a power cut once this program has exited with 0
     #[arg(long, value_name = "HOW", value_enum, default_value_t = HowDurable::Durable)]
@@ -174,6 +184,8 @@ const EXAMPLES: &str = "\
 const EXIT_STATUS: &str = "\
   0       DEST is written, or need not be (--if-missing, --if-changed)
   2       the options make no sense
+  123     DEST exists (--create)
+  124     others have not finished DEST within --wait SECONDS
   125     this program failed; DEST is unchanged unless the message says otherwise
   126     COMMAND can't be executed
   127     COMMAND is not found
@@ -247,6 +259,11 @@ fn permission_bits(text: &str) -> Result<u32, String> {
     }
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "not a number of seconds".to_owned())
+}
+
 /// What the command line asks for.
 pub enum Request {
     Write(Job),
@@ -291,20 +308,10 @@ type Complaint = (ErrorKind, &'static str);
 
 impl Args {
     fn into_job(mut self) -> Result<Job, Complaint> {
-        let destination = self.take_destination()?;
-        let plain = self.options();
-        let options = match &self.keep_failed {
-            Some(path) => plain.clone().keep_failed(path),
-            None => plain.clone(),
-        };
         Ok(Job {
-            destination,
-            options,
-            plain,
-            keeps_failed: self.keep_failed.is_some(),
-            durability: self.durability.into(),
+            destination: self.take_destination()?,
+            options: self.options(),
             when: self.when(),
-            append: self.append,
             quiet: self.quiet,
             progress: self.show(),
             producer: self.producer()?,
@@ -332,19 +339,23 @@ impl Args {
             .durability(self.durability.into())
             .create_parents(self.create_parents)
             .follow_symlinks(!self.no_follow)
-            .overwrite_in_place(self.in_place_fallback);
-        match self.mode {
-            Some(mode) => options.mode(mode),
+            .in_place_fallback(self.in_place_fallback)
+            .mode(self.mode)
+            .new_file_mode(self.new_file_mode)
+            .lock_timeout(self.wait);
+        match &self.keep_failed {
+            Some(path) => options.keep_failed(path),
             None => options,
         }
     }
 
     fn when(&self) -> When {
-        match (self.if_missing, self.create, self.if_changed) {
-            (true, _, _) => When::AbsentElseSkip,
-            (_, true, _) => When::Absent,
-            (_, _, true) => When::Different,
-            _ => When::Always,
+        match () {
+            () if self.if_missing => When::MissingElseSkip,
+            () if self.create => When::Missing,
+            () if self.if_changed => When::Changed,
+            () if self.append => When::Append,
+            () => When::Always,
         }
     }
 
@@ -357,18 +368,27 @@ impl Args {
     }
 
     fn producer(self) -> Result<Producer, Complaint> {
-        let (command, placeholder) = (self.command, self.placeholder);
+        let placeholder = self.placeholder;
+        let mut command = self.command.into_iter();
+        let program = command.next().map(|name| Program {
+            name,
+            arguments: command.collect(),
+            placeholder: placeholder.clone(),
+        });
         let is_there = |argument: &OsString| OsStrExt::contains(&**argument, &placeholder);
-        let has_path = !placeholder.is_empty() && command.iter().skip(1).any(is_there);
-        match (self.dir, has_path) {
-            (true, false) => Err((
+        let has_path =
+            |program: &Program| !placeholder.is_empty() && program.arguments.iter().any(is_there);
+        match program {
+            Some(program) if has_path(&program) => match self.dir {
+                true => Ok(Producer::Directory(program)),
+                false => Ok(Producer::File(program)),
+            },
+            _ if self.dir => Err((
                 ErrorKind::MissingRequiredArgument,
                 "--dir needs a COMMAND with `{}` among its arguments: where the directory is to be",
             )),
-            (true, true) => Ok(Producer::Directory { command, placeholder }),
-            (false, true) => Ok(Producer::File { command, placeholder }),
-            (false, false) if command.is_empty() => Ok(Producer::StandardInput),
-            (false, false) => Ok(Producer::Output(command)),
+            Some(program) => Ok(Producer::Output(program)),
+            None => Ok(Producer::StandardInput),
         }
     }
 }

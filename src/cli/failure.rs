@@ -5,16 +5,16 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use write_atomically::Error;
+use write_atomically::{Error, Hint, Outcome, Step};
 
 use super::platform::{self, Signal};
 
-/// Why there is nothing new at the destination.
+/// Why the destination was not written.
 #[derive(Debug)]
 pub enum Failure {
     /// The library, or the system below it.
     Io(io::Error),
-    /// Standard input could not be read, or what was read could not be written.
+    /// Standard input could not be read, or could not be written to the staging file.
     Copy(io::Error),
     /// The content could not be brought to stable storage.
     Sync(io::Error),
@@ -22,9 +22,11 @@ pub enum Failure {
     Start { program: PathBuf, error: io::Error },
     /// The command did not succeed.
     Command { program: PathBuf, status: ExitStatus },
-    /// The command succeeded, but there is nothing at the path that it was given.
+    /// The command succeeded, but left nothing at the path that it was given.
     NothingWritten { program: PathBuf },
-    /// Somebody wanted this to end.
+    /// With --create: the destination exists.
+    Exists,
+    /// A signal asked this program to end.
     Signal(Signal),
 }
 
@@ -34,23 +36,28 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What env(1), nohup(1) and timeout(1) exit with when it is they who failed, so that a command's
-/// own status is not taken for theirs.
+/// With --create: the destination exists.
+const EXISTS: i32 = 123;
+/// Another process has had the destination's lock for as long as --wait says. timeout(1) has the same.
+const TIMED_OUT: i32 = 124;
+/// env(1), nohup(1) and timeout(1) exit with this when they fail themselves, so that it is not taken for
+/// the status of the command that they run.
 const OWN_FAILURE: i32 = 125;
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
 impl Failure {
-    /// Says it on standard error and returns the exit status. After a signal that is the signal
-    /// itself: only so does a shell know to stop its loop, too.
+    /// Says it on standard error and returns the exit status. After a signal, this program ends by the
+    /// same signal: a shell stops its loop only then.
     pub fn report(&self, destination: &Path, quiet: bool) -> i32 {
         let has_said_why = matches!(self, Failure::Command { .. } | Failure::Signal(_));
         if !(quiet && has_said_why) {
             say(format_args!("write-atomically: {}", self.message(destination)));
         }
         match self {
-            Failure::Io(_) | Failure::Copy(_) | Failure::Sync(_) => OWN_FAILURE,
-            Failure::NothingWritten { .. } => OWN_FAILURE,
+            Failure::Exists => EXISTS,
+            Failure::Io(error) => own_status(error),
+            Failure::Copy(_) | Failure::Sync(_) | Failure::NothingWritten { .. } => OWN_FAILURE,
             Failure::Start { error, .. } if error.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Start { .. } => NOT_EXECUTABLE,
             Failure::Command { status, .. } => platform::exit_code(*status),
@@ -60,17 +67,12 @@ impl Failure {
 
     fn message(&self, destination: &Path) -> String {
         let cause = match self {
-            Failure::Io(error) => {
-                let (cause, says_what_became_of_it) = in_terms_of_the_tool(error);
-                if says_what_became_of_it {
-                    return cause;
-                }
-                cause
-            }
-            Failure::Copy(error) => {
-                format!("failed to copy standard input to `{}`: {error}", destination.display())
-            }
-            Failure::Sync(error) => format!("failed to sync `{}`: {error}", destination.display()),
+            Failure::Io(error) => match Error::find(error) {
+                Some(error) => return explain(error),
+                None => error.to_string(),
+            },
+            Failure::Copy(error) => format!("failed to copy standard input: {error}"),
+            Failure::Sync(error) => format!("failed to sync: {error}"),
             Failure::Start { program, error } => {
                 format!("failed to run `{}`: {error}", program.display())
             }
@@ -80,27 +82,46 @@ impl Failure {
             Failure::NothingWritten { program } => {
                 format!("`{}` has written nothing at the path that it was given", program.display())
             }
+            Failure::Exists => "it exists".to_owned(),
             Failure::Signal(signal) => format!("ended by {signal}"),
         };
-        format!("{cause}; `{}` is unchanged", destination.display())
+        format!("`{}` is unchanged: {cause}", destination.display())
     }
 }
 
-/// Says something on standard error, if anybody listens.
+/// The exit status for an error of the library's.
+fn own_status(error: &io::Error) -> i32 {
+    let Some(error) = Error::find(error) else { return OWN_FAILURE };
+    match (error.step(), error.kind(), error.outcome()) {
+        (Step::Resolve | Step::Publish, io::ErrorKind::AlreadyExists, Outcome::Unchanged) => EXISTS,
+        (Step::Lock, io::ErrorKind::TimedOut, _) => TIMED_OUT,
+        _ => OWN_FAILURE,
+    }
+}
+
+/// The library words its hints for programmers: options have other names here.
+fn explain(error: &Error) -> String {
+    let hint = match error.hint() {
+        Some(Hint::MountPoint) => {
+            "it is a mount point, which can't be renamed over; --in-place-fallback writes it in place"
+        }
+        Some(Hint::StickyDirectory) => {
+            "it belongs to another user, in a sticky directory, and can't be renamed over; \
+             --in-place-fallback writes it in place"
+        }
+        Some(Hint::NotReplaceable) => {
+            "it is a device, a FIFO, a socket or an open file, which can't be replaced; a COMMAND that \
+             prints can write it"
+        }
+        Some(Hint::KeptAtDestination) => "--keep-failed names the destination itself",
+        Some(Hint::KeepsOnlyFiles) => "--keep-failed saves files, not directories",
+        _ => return error.to_string(),
+    };
+    let (path, step, cause) = (error.path().display(), error.step(), error.io_error());
+    format!("`{path}` is unchanged: failed to {step} ({hint}): {cause}")
+}
+
+/// Says something on standard error; if that is closed, nothing can be done about it.
 pub fn say(what: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{what}");
-}
-
-/// The library's messages are for those who call it: options have other names here. Also returns
-/// whether the message says what became of the destination, because it changed.
-fn in_terms_of_the_tool(error: &io::Error) -> (String, bool) {
-    let text = error
-        .to_string()
-        .replace("`WriteOptions::overwrite_in_place(true)`", "`--in-place-fallback`")
-        .replace("`write_atomically` does that", "a COMMAND that prints can write those");
-    let changed = Error::find(error).is_some_and(Error::replaced);
-    match text.strip_suffix("; the destination is unchanged") {
-        Some(cause) => (cause.to_owned(), changed),
-        None => (text, changed),
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap_lex::OsStrExt;
+use fs_err as fs;
 use write_atomically::{Durability, Reader, WriteOptions, Writer};
 
 use super::failure::Failure;
@@ -18,68 +19,65 @@ use super::progress::{Progress, Show};
 pub struct Job {
     pub destination: PathBuf,
     pub options: WriteOptions,
-    /// The same, without keeping anything of a failure.
-    pub plain: WriteOptions,
-    pub keeps_failed: bool,
-    pub durability: Durability,
     pub when: When,
-    pub append: bool,
     pub producer: Producer,
     pub quiet: bool,
     pub progress: Show,
 }
 
-/// What the destination has to be like.
+/// Under which condition the destination is written, and what becomes of its old content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Always,
-    Absent,
-    AbsentElseSkip,
-    Different,
+    Missing,
+    MissingElseSkip,
+    Changed,
+    /// The old content stays, and the new one is added at its end.
+    Append,
 }
 
 /// Where the content comes from.
 pub enum Producer {
     StandardInput,
     /// A command's standard output.
-    Output(Vec<OsString>),
-    /// A command that is given the path of a file to write, in place of `placeholder`.
-    File {
-        command: Vec<OsString>,
-        placeholder: String,
-    },
+    Output(Program),
+    /// A command that is given the path of a file to write.
+    File(Program),
     /// A command that is given the path of a directory to fill.
-    Directory {
-        command: Vec<OsString>,
-        placeholder: String,
-    },
+    Directory(Program),
+}
+
+/// A command line.
+pub struct Program {
+    pub name: OsString,
+    pub arguments: Vec<OsString>,
+    /// What stands for a path in the arguments.
+    pub placeholder: String,
+}
+
+impl Program {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.name);
+        command.args(&self.arguments);
+        command
+    }
+
+    fn command_for(&self, path: &Path) -> Command {
+        let mut command = Command::new(&self.name);
+        let arguments = self.arguments.iter();
+        command.args(arguments.map(|argument| replace(argument, &self.placeholder, path)));
+        command
+    }
 }
 
 impl Job {
     pub fn run(&self, signals: &Signals, progress: &Progress) -> Result<(), Failure> {
-        let (options, destination) = (&self.options, &self.destination);
         let run = Run { job: self, signals, progress };
-        match (self.when, &self.producer) {
-            (When::AbsentElseSkip, Producer::Directory { .. }) if destination.try_exists()? => {
-                Ok(())
-            }
-            (_, Producer::Directory { command, placeholder }) => {
-                options.write_dir(destination, |path| run.at_path(command, placeholder, path))
-            }
-            (When::Always, _) if self.append && has_old_content(destination)? => {
-                options.update(destination, |old, w| run.append(old, w))
-            }
-            (When::Always, Producer::File { command, placeholder }) => {
-                options.write_path(destination, |path| run.at_path(command, placeholder, path))
-            }
-            (When::Always, _) => options.write(destination, |w| run.produce(w)),
-            (When::Absent, _) => options.create(destination, |w| run.produce(w)),
-            (When::AbsentElseSkip, _) => {
-                options.write_if_missing(destination, |w| run.produce(w)).map(drop)
-            }
-            (When::Different, _) => {
-                options.write_if_changed(destination, |w| run.produce(w)).map(drop)
-            }
+        match &self.producer {
+            Producer::Directory(program) => run.fill_directory(program),
+            Producer::File(program) => run.fill_path(program),
+            Producer::Output(program) => run.write(|w| run.output_to(program, w.file()?)),
+            Producer::StandardInput => run.write(|w| run.copy_standard_input(w.file()?)),
         }
     }
 }
@@ -92,31 +90,78 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn options(&self) -> WriteOptions<Failure> {
+        self.job.options.error()
+    }
+
+    fn fill_directory(&self, program: &Program) -> Result<(), Failure> {
+        let (options, destination) = (self.options(), &self.job.destination);
+        match self.job.when {
+            When::MissingElseSkip => options
+                .write_dir_if_missing(destination, |path| self.at_path(program, path))
+                .map(drop),
+            _ => options.write_dir(destination, |path| self.at_path(program, path)),
+        }
+    }
+
+    fn fill_path(&self, program: &Program) -> Result<(), Failure> {
+        let (options, destination) = (self.options(), &self.job.destination);
+        let produce = |path: &Path| self.at_path(program, path);
+        match self.job.when {
+            When::Always => options.write_path(destination, produce),
+            When::MissingElseSkip => options.write_path_if_missing(destination, produce).map(drop),
+            // As open(2) with O_EXCL has it, a link exists, wherever it leads.
+            When::Missing => {
+                let options = options.follow_symlinks(false);
+                options.write_path_if_missing(destination, produce)?.ok_or(Failure::Exists)
+            }
+            When::Changed | When::Append => self.write(|w| self.by_way_of_path(program, w)),
+        }
+    }
+
+    /// Writes the destination's content, under the condition that was asked for.
+    fn write(&self, produce: impl Fn(&mut Writer) -> Result<(), Failure>) -> Result<(), Failure> {
+        let (options, destination) = (self.options(), &self.job.destination);
+        let fill = |w: &mut Writer| self.fill(&produce, w);
+        match self.job.when {
+            When::Append if has_old_content(destination)? => {
+                options.update(destination, |old, w| self.append(old, &produce, w))
+            }
+            When::Always | When::Append => options.write(destination, fill),
+            When::Missing => options.create(destination, fill),
+            When::MissingElseSkip => options.write_if_missing(destination, fill).map(drop),
+            When::Changed => options.write_if_changed(destination, fill).map(drop),
+        }
+    }
+
     /// The old content first. Should others replace it while it is copied, without asking for its
     /// lock, publishing finds out.
-    fn append(&self, old: Option<&mut Reader>, w: &mut Writer) -> Result<(), Failure> {
+    fn append(
+        &self,
+        old: Option<&mut Reader>,
+        produce: &impl Fn(&mut Writer) -> Result<(), Failure>,
+        w: &mut Writer,
+    ) -> Result<(), Failure> {
         self.signals.hold_back();
         if old.is_some() {
-            let old = fs_err::File::open(&self.job.destination)?;
-            w.append_file(&mut old.into_file())?;
+            let old = fs::File::open(&self.job.destination)?;
+            w.copy_from(&mut old.into_file())?;
         }
-        self.produce(w)
+        self.fill(produce, w)
     }
 
     /// Brings the content into the staged file.
-    fn produce(&self, w: &mut Writer) -> Result<(), Failure> {
+    fn fill(
+        &self,
+        produce: &impl Fn(&mut Writer) -> Result<(), Failure>,
+        w: &mut Writer,
+    ) -> Result<(), Failure> {
         self.signals.hold_back();
-        match &self.job.producer {
-            Producer::StandardInput => self.copy_standard_input(w.file()?)?,
-            Producer::Output(command) => self.output_to(command, w.file()?)?,
-            Producer::File { command, placeholder } => {
-                self.by_way_of_path(command, placeholder, w)?
-            }
-            Producer::Directory { .. } => unreachable!("a directory is no file's content"),
-        }
-        // What may turn out to be the same is most likely not to be published.
-        if self.job.when != When::Different && self.job.durability != Durability::Relaxed {
-            self.sync_while_there_is_a_way_back(w.file()?)?;
+        produce(w)?;
+        // Content that turns out to be the same is not published.
+        let is_relaxed = self.job.options.get_durability() == Durability::Relaxed;
+        if self.job.when != When::Changed && !is_relaxed {
+            self.sync_while_it_can_be_interrupted(w.file()?)?;
         }
         self.go_on()
     }
@@ -131,41 +176,38 @@ impl Run<'_> {
     }
 
     /// The command writes straight into the staged file.
-    fn output_to(&self, command: &[OsString], staged: &File) -> Result<(), Failure> {
+    fn output_to(&self, program: &Program, staged: &File) -> Result<(), Failure> {
         self.progress.watch_file(staged);
-        let (program, arguments) = command.split_first().expect("checked with the arguments");
-        self.succeed(program, Command::new(program).args(arguments).stdout(staged.try_clone()?))
+        self.succeed(program, program.command().stdout(staged.try_clone()?))
     }
 
-    /// The command writes what it is told to.
-    fn at_path(&self, command: &[OsString], placeholder: &str, path: &Path) -> Result<(), Failure> {
+    /// The command writes to the path that it is given.
+    fn at_path(&self, program: &Program, path: &Path) -> Result<(), Failure> {
         self.signals.hold_back();
-        let (program, arguments) = command.split_first().expect("checked with the arguments");
-        let arguments = arguments.iter().map(|argument| replace(argument, placeholder, path));
         self.progress.watch_path(path);
-        self.succeed(program, Command::new(program).args(arguments))?;
+        self.succeed(program, &mut program.command_for(path))?;
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Failure::NothingWritten { program: program.into() })
+                Err(Failure::NothingWritten { program: program.name.clone().into() })
             }
             _ => Ok(()),
         }
     }
 
-    /// For what is more than replacing a file: the command writes to a staging path, which is never
-    /// published, but copied. A new file gets the permissions that the command gave it.
-    fn by_way_of_path(
-        &self,
-        command: &[OsString],
-        placeholder: &str,
-        w: &mut Writer,
-    ) -> Result<(), Failure> {
-        let plain = self.job.plain.clone().durability(Durability::Relaxed);
-        let aside = plain.write_path(&self.job.destination, |path| {
-            let outcome = self.at_path(command, placeholder, path);
-            if outcome.is_ok() || (self.job.keeps_failed && path.exists()) {
-                let mut written = fs_err::File::open(path)?.into_file();
-                w.append_file(&mut written)?;
+    /// To compare it or to append it: the command writes to a staging path, which is never published,
+    /// but copied. A new file gets the permissions that the command gave it.
+    fn by_way_of_path(&self, program: &Program, w: &mut Writer) -> Result<(), Failure> {
+        let keeps_failed = self.job.options.get_keep_failed().is_some();
+        let options = WriteOptions::new()
+            .durability(Durability::Relaxed)
+            .create_parents(self.job.options.get_create_parents())
+            .follow_symlinks(self.job.options.get_follow_symlinks())
+            .in_place_fallback(self.job.options.get_in_place_fallback());
+        let aside = options.error().write_path(&self.job.destination, |path| {
+            let outcome = self.at_path(program, path);
+            if outcome.is_ok() || (keeps_failed && path.exists()) {
+                let mut written = fs::File::open(path)?.into_file();
+                w.copy_from(&mut written)?;
                 w.file()?.set_permissions(written.metadata()?.permissions())?;
             }
             Err::<Infallible, _>(Aside(outcome))
@@ -176,11 +218,11 @@ impl Run<'_> {
         }
     }
 
-    fn succeed(&self, program: &OsStr, command: &mut Command) -> Result<(), Failure> {
+    fn succeed(&self, program: &Program, command: &mut Command) -> Result<(), Failure> {
         self.go_on()?;
         let status = self.signals.run(command);
         self.go_on()?;
-        let program = PathBuf::from(program);
+        let program = PathBuf::from(&program.name);
         match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::Command { program, status }),
@@ -195,9 +237,9 @@ impl Run<'_> {
         }
     }
 
-    /// Large files take long to sync, and once this closure has returned there is no way to say that
-    /// it has been interrupted. The sync that follows has nothing left to do.
-    fn sync_while_there_is_a_way_back(&self, staged: &File) -> Result<(), Failure> {
+    /// Large files take long to sync, and after this closure has returned `Ok` a signal comes too late.
+    /// The sync that follows has nothing left to do.
+    fn sync_while_it_can_be_interrupted(&self, staged: &File) -> Result<(), Failure> {
         const LARGE: u64 = 8 << 20;
         if staged.metadata()?.len() >= LARGE {
             self.progress.say("syncing");
@@ -207,12 +249,12 @@ impl Run<'_> {
     }
 }
 
-/// Whether there is a content that the new one replaces: what is a device, or an open file behind
-/// `/dev/stdout`, is added to in any case.
+/// Whether there is, or may be, an old content to be kept: writing adds to a device, or to an open file
+/// behind `/dev/stdout`, in any case.
 fn has_old_content(destination: &Path) -> io::Result<bool> {
     match fs::metadata(destination) {
         Ok(metadata) => Ok(metadata.is_file() && !leads_to_open_file(destination)),
-        // Others may be about to create it.
+        // Another process may be about to create it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
     }
@@ -243,7 +285,7 @@ fn replace(argument: &OsStr, placeholder: &str, path: &Path) -> OsString {
     replaced
 }
 
-/// The way out of a closure whose file is not to be published: how the command went.
+/// The way out of a closure whose file is not to be published: how the command ended.
 struct Aside(Result<(), Failure>);
 
 impl From<io::Error> for Aside {
