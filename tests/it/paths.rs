@@ -1,24 +1,24 @@
 //! Promises 4, 7 and 10: which paths there are, what is followed, what is refused before the closure
 //! runs, and what is written into instead of being replaced.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
-
-mod support;
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, lchown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::thread;
 
+use fs_err::os::unix::fs::{chown, lchown, symlink};
+use fs_err::{self as fs, File};
 use rstest::rstest;
-use support::{Child, Directory, Mount, NOBODY};
 use write_atomically::{Error, Step, WriteOptions, write, write_atomically};
+
+use crate::child::{self, Child};
+use crate::support::{self, Directory, Mount, NOBODY};
 
 /// The error of a write whose closure must not run.
 fn refused(options: &WriteOptions, path: impl AsRef<Path>) -> io::Error {
@@ -158,7 +158,7 @@ fn long_names_that_differ_only_at_the_end_have_staging_entries_of_their_own() {
 fn the_closure_may_change_the_working_directory() {
     let directory = Directory::new();
     fs::create_dir(directory.join("elsewhere")).unwrap();
-    assert!(Child::new("chdir", directory.path()).status().success());
+    assert!(Child::new(module_path!(), "chdir", directory.path()).status().success());
     assert_eq!(directory.listing(), ["elsewhere", "file"]);
     assert_eq!(support::read(&directory.join("file")), "new");
     assert_eq!(support::listing(&directory.join("elsewhere")), Vec::<String>::new());
@@ -253,7 +253,7 @@ fn a_user_without_rights_is_refused_before_the_closure_runs(
         chown(directory.join("writable/mine"), Some(support::NOBODY), None).unwrap();
     }
     let path = directory.join(name);
-    let answer = Child::new("refused", &path).by_nobody().answer();
+    let answer = Child::new(module_path!(), "refused", &path).by_nobody().answer();
     // The kind is the one that `fs::write` gives.
     assert_eq!(answer, format!("{step:?} PermissionDenied PermissionDenied"));
     assert_eq!(support::read(&directory.join("writable/mine")), "old");
@@ -275,7 +275,10 @@ fn a_directory_that_can_not_be_read_can_be_written(#[values(true, false)] existi
         support::set_mode(&drop_box.join("file"), 0o666);
     }
     support::set_mode(&drop_box, 0o733);
-    assert_eq!(Child::new("write", &drop_box.join("file")).by_nobody().answer(), "Ok(())");
+    assert_eq!(
+        Child::new(module_path!(), "write", &drop_box.join("file")).by_nobody().answer(),
+        "Ok(())"
+    );
     support::set_mode(&drop_box, 0o755);
     assert_eq!(support::listing(&drop_box), ["file"]);
     assert_eq!(support::read(&drop_box.join("file")), "new");
@@ -341,7 +344,7 @@ fn standard_output_is_written_into(
 ) {
     let directory = Directory::new();
     let log = directory.file("log", "before\n");
-    let mut command = Child::new("write", Path::new("/dev/stdout")).command();
+    let mut command = Child::new(module_path!(), "write", Path::new("/dev/stdout")).command();
     let received = match output {
         "pipe" => String::from_utf8(command.stdout(Stdio::piped()).output().unwrap().stdout),
         "socket" => {
@@ -356,7 +359,7 @@ fn standard_output_is_written_into(
                 _ => File::options().append(true).open(&log).unwrap(),
             };
             let inode = file.metadata().unwrap().ino();
-            assert!(command.stdout(file).status().unwrap().success());
+            assert!(command.stdout(file.into_file()).status().unwrap().success());
             assert_eq!(fs::metadata(&log).unwrap().ino(), inode, "it was replaced");
             Ok(support::read(&log))
         }
@@ -374,11 +377,12 @@ fn standard_output_is_written_into(
 fn standard_error_is_written_into(#[values("file", "socket")] what: &str) {
     let directory = Directory::new();
     let log = directory.file("log", "");
-    let mut command = Child::new("write between", Path::new("/dev/stderr")).command();
+    let mut command =
+        Child::new(module_path!(), "write between", Path::new("/dev/stderr")).command();
     let received = match what {
         "file" => {
             let file = File::create(&log).unwrap();
-            assert!(command.stderr(file).status().unwrap().success());
+            assert!(command.stderr(file.into_file()).status().unwrap().success());
             support::read(&log)
         }
         _ => {
@@ -556,11 +560,11 @@ fn somebody_elses_file_in_a_sticky_directory_is_refused_before_the_closure_runs(
     support::set_mode(directory.path(), 0o1777);
     let file = directory.file("file", "old");
     support::set_mode(&file, 0o666);
-    let answer = Child::new("refused", &file).by_nobody().answer();
+    let answer = Child::new(module_path!(), "refused", &file).by_nobody().answer();
     // `fs::write` could; so can we, where that may be done in place.
     assert_eq!(answer, "Resolve PermissionDenied wrote");
     support::run(Command::new("truncate").arg("-s0").arg(&file));
-    assert_eq!(Child::new("overwrite", &file).by_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new(module_path!(), "overwrite", &file).by_nobody().answer(), "Ok(())");
     assert_eq!(support::read(&file), "new");
 }
 
@@ -582,7 +586,10 @@ fn a_file_in_a_sticky_directory_is_replaced_by_who_may(
     chown(&file, Some(owner), None).unwrap();
     chown(directory.path(), Some(directory_owner), None).unwrap();
     let inode = fs::metadata(&file).unwrap().ino();
-    assert_eq!(Child::new("write", &file).by_user(writer, writer).answer(), "Ok(())");
+    assert_eq!(
+        Child::new(module_path!(), "write", &file).by_user(writer, writer).answer(),
+        "Ok(())"
+    );
     assert_eq!(support::read(&file), "new");
     assert_ne!(fs::metadata(&file).unwrap().ino(), inode);
     assert_eq!(support::mode(&file), 0o666);
@@ -613,7 +620,10 @@ fn a_dead_entry_goes_with_the_next_write_of_who_left_it(
         support::set_mode(path, mode);
         chown(path, Some(owner), None).unwrap();
     }
-    assert_eq!(Child::new("write", &file).by_user(writer, writer).answer(), "Ok(())");
+    assert_eq!(
+        Child::new(module_path!(), "write", &file).by_user(writer, writer).answer(),
+        "Ok(())"
+    );
     assert_eq!(support::read(&file), "new");
     match goes {
         true => assert_eq!(directory.listing(), ["file"]),
@@ -756,7 +766,7 @@ fn a_parent_that_is_a_link_to_nowhere_is_refused_before_the_closure_runs() {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     match role.as_str() {
         "chdir" => {
             env::set_current_dir(&path).unwrap();
@@ -772,10 +782,10 @@ fn child() {
             eprintln!("after");
         }
         "write" if path.starts_with("/dev") => write(&path, "new").unwrap(),
-        "write" => support::say(format!("{:?}", write(&path, "new"))),
+        "write" => child::say(format!("{:?}", write(&path, "new"))),
         "overwrite" => {
             let options = WriteOptions::new().overwrite_in_place(true);
-            support::say(format!("{:?}", options.write(&path, |w| w.write_all(b"new"))));
+            child::say(format!("{:?}", options.write(&path, |w| w.write_all(b"new"))));
         }
         "refused" => {
             let error = refused(&WriteOptions::new(), &path);
@@ -784,7 +794,7 @@ fn child() {
                 Ok(()) => "wrote".to_owned(),
                 Err(error) => format!("{:?}", error.kind()),
             };
-            support::say(format!("{step:?} {:?} {standard}", error.kind()));
+            child::say(format!("{step:?} {:?} {standard}", error.kind()));
         }
         role => panic!("{role}"),
     }

@@ -1,13 +1,14 @@
 //! What the tests of paths, directories and batches share: trees to look at.
-#![allow(dead_code)] // Each test file uses a part.
 
 use std::collections::BTreeMap;
-use std::fs;
 #[cfg(unix)]
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
+
+use crate::child;
 use crate::support;
 
 /// All that is below a directory: paths, and contents, link targets or kinds.
@@ -35,12 +36,12 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 #[cfg(unix)]
-fn is_fifo(kind: fs::FileType) -> bool {
+fn is_fifo(kind: std::fs::FileType) -> bool {
     kind.is_fifo()
 }
 
 #[cfg(not(unix))]
-fn is_fifo(_kind: fs::FileType) -> bool {
+fn is_fifo(_kind: std::fs::FileType) -> bool {
     false
 }
 
@@ -69,14 +70,19 @@ pub fn make_deep_tree(top: &Path, levels: usize) {
 
 /// The names of those system calls that bring something to stable storage or move it, in the order in
 /// which a child makes them, leaving out what it does before and after `mkdirat`ing and `rmdir`ing.
-pub fn calls_that_matter(role: &str, path: &Path) -> Vec<String> {
-    calls_that_matter_with(&[], role, path)
+pub fn calls_that_matter(module: &str, role: &str, path: &Path) -> Vec<String> {
+    calls_that_matter_with(module, &[], role, path)
 }
 
 /// The same with more options of strace(1).
-pub fn calls_that_matter_with(options: &[&str], role: &str, path: &Path) -> Vec<String> {
+pub fn calls_that_matter_with(
+    module: &str,
+    options: &[&str],
+    role: &str,
+    path: &Path,
+) -> Vec<String> {
     let matters = ["-e", "trace=fsync,fdatasync,syncfs,renameat,renameat2,linkat"];
-    let log = support::strace(&[&matters, options].concat(), role, path);
+    let log = child::strace(module, &[&matters, options].concat(), role, path);
     let name =
         |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
     log.lines().filter(|line| !line.contains("+++")).filter_map(name).collect()

@@ -1,28 +1,25 @@
 //! `write_dir_atomically`: the old tree or the new one, whatever happens to whom.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
-
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-#[path = "support/trees.rs"]
-mod trees;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use filesystems::filesystems;
+use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
-use rstest_reuse::{self, apply};
+use rstest_reuse::apply;
 use rustix::fs::{Mode, OFlags};
-use support::{Child, Directory, Mount, NOBODY};
 use write_atomically::{Durability, Error, Step, WriteOptions, write_dir_atomically};
+
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory, Mount, NOBODY};
+use crate::trees;
 
 /// What the destination is before: nothing, or a tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,10 +92,6 @@ fn new_tree() -> Entries {
     ])
 }
 
-fn step(error: &anyhow::Error) -> Step {
-    Error::find(error.as_ref()).expect("an error of the library").step()
-}
-
 /// Whether an existing directory can be replaced there; if not, that must be said before the closure.
 fn can_exchange(filesystem: &str) -> bool {
     filesystem != "fuse"
@@ -147,7 +140,7 @@ fn a_closure_that_fails_leaves_everything_as_it_was(
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         write_dir_atomically::<()>(directory.join("out.d"), |out| {
             build(out)?;
-            fs::set_permissions(out.join("a/c"), fs::Permissions::from_mode(0o000))?;
+            fs::set_permissions(out.join("a/c"), std::fs::Permissions::from_mode(0o000))?;
             fs::write(out.with_file_name("beside"), "side file")?;
             match end {
                 "panic" => panic::resume_unwind(Box::new("a bug")),
@@ -155,10 +148,7 @@ fn a_closure_that_fails_leaves_everything_as_it_was(
             }
         })
     }));
-    match result {
-        Ok(error) => assert_eq!(error.unwrap_err().to_string(), "no more rows"),
-        Err(panic) => assert_eq!(panic.downcast_ref(), Some(&"a bug")),
-    }
+    support::assert_failed(result);
     assert_eq!(trees::tree(directory.path()), old_tree(old));
 }
 
@@ -173,7 +163,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
         return;
     }
     let path = directory.join("out.d");
-    assert!(!Child::new(end, &path).status().success());
+    assert!(!Child::new(module_path!(), end, &path).status().success());
     let mut left = trees::tree(directory.path());
     assert_eq!(directory.listing()[0], ".out.d.write-atomically");
     left.retain(|path, _| !path.starts_with(".out.d.write-atomically"));
@@ -185,7 +175,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let options = WriteOptions::new();
     match role.as_str() {
         "exit" | "kill" => options
@@ -194,23 +184,23 @@ fn child() {
                 if role == "exit" {
                     process::exit(7);
                 }
-                support::run(Command::new("kill").args(["-9", &process::id().to_string()]));
+                child::kill_this_process();
                 Ok(())
             })
             .unwrap(),
-        "build" => support::say(match options.write_dir(&path, build) {
+        "build" => child::say(match options.write_dir(&path, build) {
             Ok(()) => "published".to_owned(),
             Err(error) => format!("{:?}", Error::find(&error).unwrap().step()),
         }),
         "build with locks" => {
             let result = options.write_dir(&path, |out| {
                 build(out)?;
-                fs::set_permissions(out.join("new"), fs::Permissions::from_mode(0o000))?;
-                fs::set_permissions(out.join("a/c"), fs::Permissions::from_mode(0o000))?;
-                fs::set_permissions(out.join("a"), fs::Permissions::from_mode(0o500))?;
-                fs::set_permissions(out, fs::Permissions::from_mode(0o555))
+                fs::set_permissions(out.join("new"), std::fs::Permissions::from_mode(0o000))?;
+                fs::set_permissions(out.join("a/c"), std::fs::Permissions::from_mode(0o000))?;
+                fs::set_permissions(out.join("a"), std::fs::Permissions::from_mode(0o500))?;
+                fs::set_permissions(out, std::fs::Permissions::from_mode(0o555))
             });
-            support::say(result.map_or_else(|error| error.to_string(), |()| "published".into()));
+            child::say(result.map_or_else(|error| error.to_string(), |()| "published".into()));
         }
         "descriptors" => {
             trees::limit_descriptors(64);
@@ -225,7 +215,7 @@ fn child() {
             drop(options.write_dir(&path, deep).unwrap());
             let options = options.durability(Durability::Relaxed);
             let used = options.write_dir(&path, |_| io::Result::Ok(trees::use_all_descriptors()));
-            support::say(used.unwrap().is_empty());
+            child::say(used.unwrap().is_empty());
         }
         "durable" | "consistent" | "relaxed" | "small" => {
             let options = options.durability(match role.as_str() {
@@ -243,7 +233,10 @@ fn child() {
 #[rstest]
 fn descriptors_do_not_limit_a_tree() {
     let directory = prepare("here", Tree);
-    assert_eq!(Child::new("descriptors", &directory.join("out.d")).answer(), "false");
+    assert_eq!(
+        Child::new(module_path!(), "descriptors", &directory.join("out.d")).answer(),
+        "false"
+    );
     assert_eq!(directory.listing(), ["neighbour", "out.d"]);
     assert_eq!(support::listing(&directory.join("out.d")), [""; 0]);
 }
@@ -255,13 +248,16 @@ fn what_the_owner_locked_out_of_its_own_tree_is_no_obstacle(
     let outer = Directory::new();
     support::set_mode(outer.path(), 0o777);
     let path = outer.join("out");
-    assert_eq!(Child::new("build with locks", &path).by_nobody().answer(), "published");
+    assert_eq!(
+        Child::new(module_path!(), "build with locks", &path).by_nobody().answer(),
+        "published"
+    );
     assert_eq!(support::mode(&path), 0o555);
     assert_eq!(outer.listing(), ["out"]);
     // Moving a directory takes write access to it.
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "Resolve");
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "Resolve");
     support::set_mode(&path, 0o755);
-    assert_eq!(Child::new(second, &path).by_nobody().answer(), "published");
+    assert_eq!(Child::new(module_path!(), second, &path).by_nobody().answer(), "published");
     assert_eq!(outer.listing(), ["out"]);
 }
 
@@ -281,7 +277,7 @@ fn what_is_no_directory_is_an_error(
         }
         Ok(())
     });
-    assert_eq!(step(&error.unwrap_err()), Step::Publish);
+    assert_eq!(support::step(&error.unwrap_err()), Step::Publish);
     assert_eq!(trees::tree(directory.path()), old_tree(old));
 }
 
@@ -308,7 +304,7 @@ fn what_comes_or_goes_meanwhile_is_replaced_or_not_missed(#[case] old: Old) {
         match old {
             Nothing => {
                 fs::create_dir_all(path.join("theirs"))?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+                fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
             }
             _ => fs::remove_dir_all(&path)?,
         }
@@ -332,7 +328,7 @@ fn what_comes_or_goes_while_it_is_published_is_looked_at_again(
     let directory = prepare("here", old);
     let inject = format!("inject=renameat2:error={error}:when={attempt}");
     let path = directory.join("out.d");
-    let made = trees::calls_that_matter_with(&["-e", &inject], "relaxed", &path);
+    let made = trees::calls_that_matter_with(module_path!(), &["-e", &inject], "relaxed", &path);
     assert_eq!(made, vec!["renameat2"; attempt + 1]);
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
@@ -344,7 +340,7 @@ fn a_staging_directory_that_can_not_be_held_goes() {
     let directory = prepare("here", Tree);
     let path = directory.join("out.d");
     let is_opened = |line: &str| line.contains("\".out.d.write-atomically\"");
-    let before = support::strace(&["-e", "trace=openat"], "build", &path);
+    let before = child::strace(module_path!(), &["-e", "trace=openat"], "build", &path);
     // strace counts each thread's calls.
     let thread = before.lines().find(|line| is_opened(line)).unwrap().split(' ').next().unwrap();
     let mut calls = before.lines().filter(|line| line.starts_with(thread));
@@ -353,7 +349,7 @@ fn a_staging_directory_that_can_not_be_held_goes() {
     let directory = prepare("here", Tree);
     let path = directory.join("out.d");
     let inject = format!("inject=openat:error=EMFILE:when={opened}");
-    let log = support::strace(&["-e", "trace=openat", "-e", &inject], "build", &path);
+    let log = child::strace(module_path!(), &["-e", "trace=openat", "-e", &inject], "build", &path);
     assert!(log.lines().any(|line| is_opened(line) && line.contains("INJECTED")), "{log}");
     assert_eq!(trees::tree(directory.path()), old_tree(Tree));
 }
@@ -448,7 +444,7 @@ fn the_mode_is_carried_over(
 fn owner_and_acls_are_carried_over() {
     let directory = prepare("ext4", Tree);
     let path = directory.join("out.d");
-    std::os::unix::fs::chown(&path, Some(1), Some(2)).unwrap();
+    fs_err::os::unix::fs::chown(&path, Some(1), Some(2)).unwrap();
     let acl = ["-m", "u:3:rx,g:4:rwx,d:u:5:rwx,d:g:6:r"];
     support::run(Command::new("setfacl").args(acl).arg(&path));
     let shown = || support::run(Command::new("getfacl").args(["-n", "-p"]).arg(&path));
@@ -477,8 +473,8 @@ fn a_default_acl_is_carried_over_with_owner_and_group(
         support::set_mode(path, 0o777);
     }
     support::run(Command::new("setfacl").args(["-m", "d:u:5:rwx"]).arg(&path));
-    std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "published");
+    fs_err::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "published");
     let acl = support::run(Command::new("getfacl").args(["-d", "-n", "-p", "-c"]).arg(&path));
     assert_eq!(acl.contains("user:5:rwx"), kept, "{acl}");
     assert_eq!(trees::tree(directory.path()), new_tree());
@@ -503,10 +499,10 @@ fn mount_points_are_refused_and_what_is_mounted_is_not_removed(
     let error = write_dir_atomically(&path, |out| Ok(build(out)?)).unwrap_err();
     let replaced = Error::find(error.as_ref()).unwrap().replaced();
     if place == "destination" {
-        assert_eq!((step(&error), replaced), (Step::Resolve, false));
+        assert_eq!((support::step(&error), replaced), (Step::Resolve, false));
         drop(mount);
     } else {
-        assert_eq!((step(&error), replaced), (Step::Remove, true), "{error:#}");
+        assert_eq!((support::step(&error), replaced), (Step::Remove, true), "{error:#}");
         let moved = directory.join(".out.d.write-atomically/out.d/a/b/file");
         assert_eq!(support::read(&moved), "precious");
         // It is mounted elsewhere now.
@@ -642,7 +638,7 @@ fn walk(path: &Path) -> Option<Vec<String>> {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(directory, entry.file_name(), flags, Mode::empty());
                 let mut number = String::new();
-                fs::File::from(file.ok()?).read_to_string(&mut number).ok()?;
+                std::fs::File::from(file.ok()?).read_to_string(&mut number).ok()?;
                 numbers.push(number);
             }
         }
@@ -722,9 +718,9 @@ fn somebody_elses_directory_in_a_sticky_one_is_refused() {
     let path = outer.join("out");
     fs::create_dir(&path).unwrap();
     support::set_mode(&path, 0o777);
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "Resolve");
-    std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "published");
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "Resolve");
+    fs_err::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "published");
     assert_eq!(outer.listing(), ["out"]);
 }
 
@@ -743,7 +739,7 @@ fn durability_is_what_was_asked_for(
     #[case] calls: &[&str],
 ) {
     let directory = prepare("here", old);
-    let made = trees::calls_that_matter(role, &directory.join("out.d"));
+    let made = trees::calls_that_matter(module_path!(), role, &directory.join("out.d"));
     // Replacing tries first whether that can be done.
     let tried = usize::from(old != Nothing);
     assert_eq!(made[tried..], *calls);

@@ -1,16 +1,15 @@
 //! Promise 3 by counting: which system calls a write makes, and in which order. The numbers depend on
 //! no machine's speed.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
-mod support;
-
-use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use fs_err as fs;
 use rstest::rstest;
-use support::{Child, Directory};
 use write_atomically::{Change, Durability, WriteOptions, create_atomically};
+
+use crate::child::{self, Child};
+use crate::support::{self, Directory};
 
 /// The calls that a role makes between its two marks, in order.
 fn trace(role: &str, path: &Path) -> Vec<String> {
@@ -19,7 +18,7 @@ fn trace(role: &str, path: &Path) -> Vec<String> {
 
 /// The same for a process that is started by another command.
 fn trace_below(command: &[&str], role: &str, path: &Path) -> Vec<String> {
-    let log = support::strace(command, role, path);
+    let log = child::strace(module_path!(), command, role, path);
     let mark = log.lines().find(|line| line.contains("/mark\"")).expect("a mark");
     let thread = mark.split(' ').next().unwrap().to_owned();
     let calls = log.lines().filter_map(|line| line.strip_prefix(&thread)).map(str::trim_start);
@@ -224,7 +223,7 @@ fn a_parent_that_appears_between_two_calls_is_the_parent() {
     let parent = directory.join("a/b");
     fs::create_dir_all(&parent).unwrap();
     let options = ["-P", parent.to_str().unwrap(), "-e", "inject=openat:error=ENOENT:when=1"];
-    let log = support::strace(&options, "parents", &directory.join("file"));
+    let log = child::strace(module_path!(), &options, "parents", &directory.join("file"));
     assert!(log.contains("INJECTED"));
     assert_eq!(support::listing(&parent), ["file"]);
 }
@@ -241,7 +240,7 @@ fn without_statx_a_write_does_the_same(
     support::set_mode(&path, 0o640);
     let inject = format!("inject=statx:error={error}");
     let options = ["-e", "trace=statx", "-e", &inject];
-    let log = support::strace(&options, role, &path);
+    let log = child::strace(module_path!(), &options, role, &path);
     assert!(log.contains("INJECTED"));
     assert_eq!(support::read(&path), "some content");
     assert_eq!(support::mode(&path), 0o640);
@@ -292,7 +291,7 @@ fn a_short_output_is_written_back_while_metadata_is_looked_up(
 fn a_stream_of_any_length_takes_little_memory() {
     let directory = Directory::new();
     let path = directory.join("file");
-    let kilobytes: u64 = Child::new("stream", &path).answer().parse().unwrap();
+    let kilobytes: u64 = Child::new(module_path!(), "stream", &path).answer().parse().unwrap();
     assert!(kilobytes < 16 << 10, "{kilobytes} kB");
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 30);
     assert_eq!(directory.listing(), ["file"]);
@@ -301,7 +300,7 @@ fn a_stream_of_any_length_takes_little_memory() {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let mark = || drop(fs::metadata("/mark"));
     let (what, durability) = role.split_once(' ').unwrap_or((&role, ""));
     let options = WriteOptions::new().durability(match durability {
@@ -395,7 +394,7 @@ fn child() {
             written.unwrap();
             let status = fs::read_to_string("/proc/self/status").unwrap();
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-            support::say(peak.trim().trim_end_matches(" kB"));
+            child::say(peak.trim().trim_end_matches(" kB"));
         }
         what => panic!("{what}"),
     }

@@ -1,19 +1,22 @@
 //! The command-line tool: DEST is written only if the command succeeds.
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code)] // The library's tests use the rest.
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt;
+use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use rexpect::session::{PtySession, spawn_command};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -163,7 +166,7 @@ fn binary_content_arrives_as_it_is(
 fn standard_input_may_be_a_file() {
     let directory = directory(Some("old"));
     let input = directory.file("input", "12345");
-    tool(&directory, ["out"]).stdin(fs::File::open(input).unwrap()).assert().success();
+    tool(&directory, ["out"]).stdin(fs::File::open(input).unwrap().into_file()).assert().success();
     assert_eq!(support::read(&directory.join("out")), "12345");
 }
 
@@ -171,7 +174,7 @@ fn standard_input_may_be_a_file() {
 fn standard_input_that_cannot_be_read_leaves_the_old_content() {
     let directory = directory(Some("old"));
     let input = fs::File::open(directory.path()).unwrap();
-    tool(&directory, ["out"]).stdin(input).assert().code(125).stderr(
+    tool(&directory, ["out"]).stdin(input.into_file()).assert().code(125).stderr(
         "write-atomically: failed to copy standard input to `out`: Is a directory (os error 21); \
          `out` is unchanged\n",
     );
