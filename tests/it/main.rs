@@ -33,14 +33,22 @@ mod if_changed;
 #[cfg(target_os = "linux")]
 mod if_missing;
 #[cfg(target_os = "linux")]
+mod in_place;
+#[cfg(target_os = "linux")]
 mod metadata;
+#[cfg(target_os = "linux")]
+mod parents;
 #[cfg(target_os = "linux")]
 mod paths;
 #[cfg(target_os = "linux")]
 mod races;
 #[cfg(target_os = "linux")]
+mod shared;
+#[cfg(target_os = "linux")]
 mod staging;
 #[cfg(target_os = "linux")]
 mod syscalls;
+#[cfg(target_os = "linux")]
+mod tree_races;
 #[cfg(target_os = "linux")]
 mod update;

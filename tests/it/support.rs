@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Display};
 use std::io;
+use std::path::Path;
 use std::thread;
 
 use write_atomically::{Durability, Error, Step, WriteOptions};
@@ -51,6 +52,13 @@ pub fn relaxed() -> WriteOptions {
 
 pub fn step(error: &anyhow::Error) -> Step {
     Error::find(error.as_ref()).expect("an error of the library").step()
+}
+
+/// The error of a write whose closure must not run.
+pub fn refused(options: &WriteOptions, path: impl AsRef<Path>) -> io::Error {
+    let result: io::Result<()> =
+        options.write(path, |_| panic!("the closure ran, and would have worked in vain"));
+    result.unwrap_err()
 }
 
 /// Under wine, which replaces no file that anybody has open: with so many that look at it, the
