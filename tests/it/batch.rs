@@ -1,4 +1,4 @@
-//! `write_batch`: many files, none of them before all are there.
+//! Promises 1 to 4 for `write_batch`: no file is published before all are staged.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,5 +1,5 @@
-//! `write_path_atomically` on Linux: whatever the producer does at its path, the destination is whole. `private`
-//! has what holds on other platforms, too.
+//! Promises 1 to 4 and 7 for `write_path_atomically` on Linux: whatever the producer does at its path, the
+//! destination is whole. `private` has the tests that run on other platforms, too.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

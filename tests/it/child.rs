@@ -1,4 +1,4 @@
-//! Child processes that tests end in every way: this test program again, as another process.
+//! Child processes, which end in every way: this test program again, as another process.
 
 use std::env;
 use std::io::{BufRead, BufReader};

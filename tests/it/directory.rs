@@ -1,4 +1,4 @@
-//! `write_dir_atomically`: the old tree or the new one, whatever happens to whom.
+//! Promises 1 to 4 and 7 for `write_dir_atomically`: the destination is the old tree or the new one.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};

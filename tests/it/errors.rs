@@ -1,4 +1,4 @@
-//! Promises 5 and 6: the closure's error comes back untouched; the library's say what, where and why.
+//! Promises 5 and 6: the closure's error comes back untouched; the library's errors say what, where and why.
 
 use std::error::Error as StdError;
 use std::fmt;

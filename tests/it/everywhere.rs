@@ -1,5 +1,5 @@
-//! What holds on every platform, beside `outcomes`: errors, options, paths, races, a killed process, every
-//! operation on a file. After each of them the directory's listing is what it should be.
+//! Promises 1 to 6 and 8 on every platform, beside `outcomes`: errors, options, paths, races, a killed process,
+//! every operation on a file. Each test looks at the listing of the whole directory.
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;

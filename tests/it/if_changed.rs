@@ -1,4 +1,4 @@
-//! `write_if_changed`: what has not changed is not touched.
+//! Promises 1, 2 and 9 for `write_if_changed`: a file whose content is the same is not touched.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;

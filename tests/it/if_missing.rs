@@ -1,4 +1,4 @@
-//! `write_if_missing`: one runs, the others wait, nothing is replaced.
+//! Promise 8 for `write_if_missing`: one closure runs, the other callers wait, nothing is replaced.
 
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;

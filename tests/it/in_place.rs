@@ -1,4 +1,5 @@
-//! Promise 7: what is written into instead of being replaced, and programs that run.
+//! Promises 7 and 10: devices, FIFOs, streams and mount points are written into instead of being replaced;
+//! programs that run are replaced, and inherit no descriptor.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

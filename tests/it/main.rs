@@ -1,6 +1,6 @@
 //! The tests of the library, a module for each behaviour. Promises are numbered as in the guide.
 //!
-//! What needs root, mounted filesystems or strace is ignored here and run by `tests/privileged`.
+//! Tests that need root, mounted filesystems or strace are ignored, with the reason; `tests/privileged` runs them.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code))] // Most of it is shared by the tests for Linux.
 
 mod child;

@@ -1,4 +1,4 @@
-//! Missing parents are made when the file is published, and go again if that fails.
+//! Promises 2 and 4 for missing parents: they are made when the file is published, and removed if that fails.
 
 use std::io::{self, ErrorKind, Write};
 

@@ -1,5 +1,4 @@
-//! Promises 4, 7 and 10: which paths there are, what is followed, what is refused before the closure
-//! runs, and what is written into instead of being replaced.
+//! Promises 4 and 7: which paths there are, which links are followed, what is refused before the closure runs.
 
 use std::env;
 use std::ffi::OsStr;

@@ -1,4 +1,5 @@
-//! What is staged in a private directory (files by path, trees, batches), wherever there is one.
+//! Promises 1 to 4 and 8 for content that is staged in a private directory (files by path, trees, batches), on
+//! every platform that has one.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! What programs do that are given a path.
+//! What programs do to which a path is given.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Promise 2 and 7 in directories that others may write to: sticky bits, links that somebody planted.
+//! Promises 2 and 7 in directories that others may write to: sticky bits, links that somebody planted.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,4 @@
-//! Promise 2 on Linux: what stands at the staging name, and what is left of a writer that has ended in its
-//! closure.
+//! Promise 2 on Linux: what stands at the staging name, and what is left of a process that ends in its closure.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,5 @@
-//! Closures need no type annotation at the root, any error type that takes an `io::Error` works with
-//! `WriteOptions`, and what writes to a `Write` writes to a `Writer`.
+//! Promise 5 in types: closures need no type annotation at the root, any error type that takes an `io::Error`
+//! works with `WriteOptions`, and whatever writes to a `Write` writes to a `Writer`.
 
 use std::error::Error as StdError;
 use std::io::{self, BufRead, Seek, Write};

@@ -1,4 +1,4 @@
-//! `update_atomically`: no update is lost, whoever fails or is killed.
+//! Promise 8 for `update_atomically`: no update is lost when closures fail and processes are killed.
 
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;

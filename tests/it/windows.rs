@@ -1,4 +1,4 @@
-//! What is Windows' own: sharing, attributes, names. Run under wine by `.ci/cross`.
+//! Promises 4, 7 and 10 where Windows differs: sharing, attributes, names. `.ci/cross` runs it under wine.
 
 use std::io::{self, Write};
 use std::os::windows::fs::MetadataExt;
