@@ -1,26 +1,71 @@
 //! Progress, and the terminal's interrupt.
 
-use std::process::{Command, Stdio};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use assert_cmd::assert::OutputAssertExt;
-use rexpect::session::{PtySession, spawn_command};
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt;
 use rstest::rstest;
+use rustix::fs::OFlags;
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::{self};
+use crate::support;
 use crate::{directory, tool_sh, wait_until};
 
 /// The tool on a terminal of its own.
-fn on_terminal(mut command: Command) -> PtySession {
-    command.stdin(Stdio::inherit()).env("TERM", "xterm");
-    spawn_command(command, Some(20_000)).unwrap()
+struct Session {
+    tool: Child,
+    terminal: File,
+    shown: mpsc::Receiver<String>,
 }
 
-/// What it showed, and how it ended, as in `Exited(Pid(7), 0)`.
-fn end(mut session: PtySession) -> (String, String) {
-    let shown = session.exp_eof().unwrap();
-    (shown, format!("{:?}", session.process().wait().unwrap()))
+impl Session {
+    fn start(command: Command) -> Session {
+        let terminal =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let name = Path::new(OsStr::from_bytes(name.as_bytes()));
+        let mut other_side = fs::OpenOptions::new();
+        other_side.read(true).write(true).custom_flags(OFlags::NOCTTY.bits() as i32);
+        let open = || other_side.open(name).unwrap().into_file();
+        // setsid(1) becomes the tool, unless it leads a process group, which what we start does not.
+        let mut setsid = Command::new("setsid");
+        setsid.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        setsid.current_dir(command.get_current_dir().unwrap()).env("TERM", "xterm");
+        let tool = setsid.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
+        drop(setsid); // It has the terminal open, too.
+        let terminal = File::from(terminal);
+        let mut reader = terminal.try_clone().unwrap();
+        let (sender, shown) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // Linux ends with EIO when nobody has the other side open any more.
+            let _ = reader.read_to_end(&mut bytes);
+            sender.send(String::from_utf8_lossy(&bytes).into_owned())
+        });
+        Session { tool, terminal, shown }
+    }
+
+    /// What it showed, and how it ended.
+    fn end(mut self) -> (String, ExitStatus) {
+        let shown = self.shown.recv_timeout(Duration::from_secs(20));
+        if shown.is_err() {
+            self.tool.kill().unwrap();
+        }
+        (shown.expect("an end"), self.tool.wait().unwrap())
+    }
 }
 
 #[rstest]
@@ -39,8 +84,8 @@ fn on_a_terminal_progress_shows_when_it_takes_long(
     let script = format!("head -c 3145728 /dev/zero; sleep {seconds}");
     let mut arguments = options.to_vec();
     arguments.push("out");
-    let (shown, status) = end(on_terminal(tool_sh(&directory, &arguments, &script)));
-    assert!(status.starts_with("Exited") && status.ends_with(", 0)"), "{status}");
+    let (shown, status) = Session::start(tool_sh(&directory, &arguments, &script)).end();
+    assert_eq!(status.code(), Some(0), "{status}");
     assert_eq!(shown.contains("3.00 MiB") && shown.contains("/s"), shows, "{shown:?}");
     if shows {
         // It goes: what is shown last is an empty line.
@@ -68,19 +113,19 @@ fn without_a_terminal_progress_is_lines() {
 #[test]
 fn the_terminals_interrupt_reaches_the_command_once() {
     let directory = directory(Some("old"));
-    let mut session = on_terminal(tool_sh(
+    let mut session = Session::start(tool_sh(
         &directory,
         &["out"],
         "trap 'echo got >> got' INT; echo > pid; until [ -e go ]; do sleep 0.02; done",
     ));
     wait_until("the command starts", || directory.join("pid").exists());
-    session.send_control('c').unwrap();
+    session.terminal.write_all(b"\x03").unwrap();
     wait_until("the command hears of it", || directory.join("got").exists());
     thread::sleep(Duration::from_millis(300));
     directory.file("go", "");
-    let (shown, status) = end(session);
+    let (shown, status) = session.end();
     assert!(shown.contains("ended by SIGINT; `out` is unchanged"), "{shown:?}");
-    assert!(status.starts_with("Signaled") && status.contains("SIGINT"), "{status}");
+    assert_eq!(status.signal(), Some(Signal::INT.as_raw()), "{status}");
     assert_eq!(support::read(&directory.join("got")), "got\n");
     assert_eq!(support::read(&directory.join("out")), "old");
 }
