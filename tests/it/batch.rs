@@ -176,7 +176,7 @@ fn child() {
         })
         .unwrap(),
         "many files" | "many more files" => {
-            trees::limit_descriptors(256);
+            child::limit_descriptors(256);
             let files = if role == "many files" { 5_000 } else { 100_000 };
             let all = |batch: &mut Batch<_>| {
                 (0..files).try_for_each(|n| number(path.join(n.to_string()), batch, n))
@@ -185,7 +185,7 @@ fn child() {
             child::say("done");
         }
         "many directories" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             for round in 0..2 {
                 let used = WriteOptions::new().create_parents(round == 1).write_batch(|batch| {
                     for file in 0..3 {
@@ -200,14 +200,14 @@ fn child() {
                         }
                         assert!(!names(first.parent().unwrap()).is_empty());
                     }
-                    Ok::<_, io::Error>(trees::use_all_descriptors())
+                    Ok::<_, io::Error>(child::use_all_descriptors())
                 });
                 assert!(!used.unwrap().is_empty());
             }
             child::say("done");
         }
         "removed meanwhile" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             let result = WriteOptions::new().write_batch(|batch| {
                 (0..100).try_for_each(|n| number(path.join(n.to_string()).join("0"), batch, n))?;
                 fs::rename(path.join("0"), path.join("moved"))
@@ -228,11 +228,7 @@ fn child() {
             child::say(format!("{:?} {ran}", error.kind()));
         }
         "durable" | "consistent" | "relaxed" | "few" => {
-            let options = WriteOptions::new().durability(match role.as_str() {
-                "consistent" => Durability::Consistent,
-                "relaxed" => Durability::Relaxed,
-                _ => Durability::Durable,
-            });
+            let options = WriteOptions::new().durability(child::durability(&role));
             let files = if role == "few" { 2 } else { 20 };
             let all = |batch: &mut Batch<_>| {
                 (0..files).try_for_each(|n| {
@@ -626,7 +622,7 @@ fn durability_is_what_was_asked_for(
     #[case] directory_syncs: usize,
 ) {
     let directory = prepare("here");
-    let made = trees::calls_that_matter(module_path!(), role, directory.path());
+    let made = child::calls_that_matter(module_path!(), role, directory.path());
     let mut expected = vec!["linkat"];
     expected.extend(vec![sync; syncs]);
     expected.extend(vec!["renameat"; renames]);
@@ -646,7 +642,7 @@ fn where_losses_could_be_missed_each_file_is_synced(
     #[case] at_least: usize,
 ) {
     let directory = prepare(filesystem);
-    let made = trees::calls_that_matter(module_path!(), "consistent", directory.path());
+    let made = child::calls_that_matter(module_path!(), "consistent", directory.path());
     let synced = made.iter().filter(|call| *call == "fdatasync").count();
     assert!(synced >= at_least, "{made:?}");
     assert_eq!(made.contains(&"syncfs".to_owned()), at_least == 0, "{made:?}");

@@ -11,7 +11,7 @@ use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
 use rstest_reuse::apply;
-use write_atomically::{Durability, Error, Step, WriteOptions, write, write_path_atomically};
+use write_atomically::{Error, Step, WriteOptions, write, write_path_atomically};
 
 use crate::child::{self, Child};
 use crate::filesystems::filesystems;
@@ -92,10 +92,10 @@ fn child() {
             child::say(value.unwrap());
         }
         "no descriptors" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             let used = write_path_atomically(path, |staged| {
                 fs::write(staged, "new")?;
-                Ok(trees::use_all_descriptors())
+                Ok(child::use_all_descriptors())
             });
             child::say(!used.unwrap().is_empty());
         }
@@ -109,12 +109,7 @@ fn child() {
             child::say(format!("{:?} {ran}", support::step(&error)));
         }
         "durable" | "consistent" | "relaxed" => {
-            let durability = match role.as_str() {
-                "durable" => Durability::Durable,
-                "consistent" => Durability::Consistent,
-                _ => Durability::Relaxed,
-            };
-            let options = WriteOptions::new().durability(durability);
+            let options = WriteOptions::new().durability(child::durability(&role));
             options.write_path(path, |staged| fs::write(staged, "new")).unwrap();
         }
         role => {
@@ -352,6 +347,6 @@ fn what_is_mounted_is_overwritten_in_place_if_asked_for() {
 #[case::relaxed("relaxed", &["renameat"])]
 fn durability_is_what_was_asked_for(#[case] role: &str, #[case] calls: &[&str]) {
     let directory = prepare("here", Some("old"));
-    assert_eq!(trees::calls_that_matter(module_path!(), role, &directory.join("file")), calls);
+    assert_eq!(child::calls_that_matter(module_path!(), role, &directory.join("file")), calls);
     assert_state(&directory, Some("new"));
 }

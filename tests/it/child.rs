@@ -1,7 +1,7 @@
 //! Child processes, which end in every way: this test program again, as another process.
 
 use std::env;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 #[cfg(unix)]
 use std::os::fd::AsRawFd;
 #[cfg(unix)]
@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 #[cfg(unix)]
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
-#[cfg(unix)]
 use fs_err as fs;
 #[cfg(unix)]
 use rustix::fs::FlockOperation;
+use write_atomically::Durability;
 
 use crate::support;
 
@@ -156,11 +158,39 @@ impl Drop for Living {
     }
 }
 
+/// In a child's closure: tells the test that it is there, and ends, or waits to be killed.
+pub fn end_while_staged(end: &str) -> io::Result<()> {
+    say("staged\n");
+    io::stdout().flush()?;
+    match end {
+        "exit" => process::exit(7),
+        "abort" => process::abort(),
+        _ => thread::sleep(Duration::from_secs(60)),
+    }
+    Ok(())
+}
+
+/// The durability that a role names, or the default.
+pub fn durability(role: &str) -> Durability {
+    match role {
+        "consistent" => Durability::Consistent,
+        "relaxed" => Durability::Relaxed,
+        _ => Durability::Durable,
+    }
+}
+
+/// The most that this process ever had in memory, in KiB: VmHWM, proc_pid_status(5).
+pub fn peak_memory() -> String {
+    let status = support::read(Path::new("/proc/self/status"));
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().strip_suffix(" kB").unwrap().to_owned()
+}
+
 /// SIGKILL, at once.
 #[cfg(unix)]
 pub fn kill_this_process() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    std::thread::sleep(std::time::Duration::from_secs(60));
+    thread::sleep(Duration::from_secs(60));
 }
 
 /// What strace(1) says of a child. `arguments`: options, or the beginning of the command.
@@ -175,4 +205,36 @@ pub fn strace(module: &str, arguments: &[&str], role: &str, path: &Path) -> Stri
     }
     support::run(&mut strace);
     support::read(log.path())
+}
+
+/// The names of those system calls that bring something to stable storage or move it, in the order in
+/// which a child makes them, leaving out what it does before and after `mkdirat`ing and `rmdir`ing.
+pub fn calls_that_matter(module: &str, role: &str, path: &Path) -> Vec<String> {
+    calls_that_matter_with(module, &[], role, path)
+}
+
+/// The same with more options of strace(1).
+pub fn calls_that_matter_with(
+    module: &str,
+    options: &[&str],
+    role: &str,
+    path: &Path,
+) -> Vec<String> {
+    let matters = ["-e", "trace=fsync,fdatasync,syncfs,renameat,renameat2,linkat"];
+    let log = strace(module, &[&matters, options].concat(), role, path);
+    let name =
+        |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
+    log.lines().filter(|line| !line.contains("+++")).filter_map(name).collect()
+}
+
+/// Lowers a limit of this process: for children.
+#[cfg(unix)]
+pub fn limit_descriptors(to: u64) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Nofile, Rlimit { current: Some(to), maximum: Some(to) }).unwrap();
+}
+
+/// Opens files until there are no descriptors left.
+pub fn use_all_descriptors() -> Vec<fs::File> {
+    std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect()
 }

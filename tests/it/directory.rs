@@ -206,26 +206,22 @@ fn child() {
             child::say(result.map_or_else(|error| error.to_string(), |()| "published".into()));
         }
         "descriptors" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             let deep = |out: &Path| {
                 trees::make_deep_tree(out, 3000);
                 for n in 0..500 {
                     fs::create_dir(out.join(n.to_string()))?;
                     fs::write(out.join(format!("{n}/file")), "content")?;
                 }
-                io::Result::Ok(trees::use_all_descriptors())
+                io::Result::Ok(child::use_all_descriptors())
             };
             drop(options.write_dir(&path, deep).unwrap());
             let options = options.durability(Durability::Relaxed);
-            let used = options.write_dir(&path, |_| io::Result::Ok(trees::use_all_descriptors()));
+            let used = options.write_dir(&path, |_| io::Result::Ok(child::use_all_descriptors()));
             child::say(used.unwrap().is_empty());
         }
         "durable" | "consistent" | "relaxed" | "small" => {
-            let options = options.durability(match role.as_str() {
-                "consistent" => Durability::Consistent,
-                "relaxed" => Durability::Relaxed,
-                _ => Durability::Durable,
-            });
+            let options = options.durability(child::durability(&role));
             let few = |out: &Path| fs::write(out.join("new"), "new");
             options.write_dir(path, if role == "small" { few } else { build }).unwrap();
         }
@@ -331,7 +327,7 @@ fn what_comes_or_goes_while_it_is_published_is_looked_at_again(
     let directory = prepare("here", old);
     let inject = format!("inject=renameat2:error={error}:when={attempt}");
     let path = directory.join("out.d");
-    let made = trees::calls_that_matter_with(module_path!(), &["-e", &inject], "relaxed", &path);
+    let made = child::calls_that_matter_with(module_path!(), &["-e", &inject], "relaxed", &path);
     assert_eq!(made, vec!["renameat2"; attempt + 1]);
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
@@ -641,7 +637,7 @@ fn durability_is_what_was_asked_for(
     #[case] calls: &[&str],
 ) {
     let directory = prepare("here", old);
-    let made = trees::calls_that_matter(module_path!(), role, &directory.join("out.d"));
+    let made = child::calls_that_matter(module_path!(), role, &directory.join("out.d"));
     // Replacing tries first whether that can be done.
     let tried = usize::from(old != Nothing);
     assert_eq!(made[tried..], *calls);

@@ -253,40 +253,28 @@ fn each_option_leaves_the_others_as_they_are() {
 #[ignore = "what other tests run as a child process"]
 #[cfg(target_os = "linux")]
 fn child() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
     let Some((role, path)) = child::role() else { return };
-    let limit_descriptors = || {
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = Some(64);
-        setrlimit(Resource::Nofile, limit).unwrap();
-    };
-    let use_up = || {
-        let mut files = Vec::new();
-        while let Ok(file) = fs_err::File::open("/dev/null") {
-            files.push(file);
-        }
-        assert!(!files.is_empty());
-        files
-    };
     match role.as_str() {
         "size limit" => {
             let error = write(&path, vec![1; 1 << 20]).unwrap_err();
             child::say(describe(&error));
         }
         "no descriptors" => {
-            limit_descriptors();
-            let files = use_up();
+            child::limit_descriptors(64);
+            let files = child::use_all_descriptors();
+            assert!(!files.is_empty());
             let result: io::Result<()> = WriteOptions::new().write(&path, |_| panic!());
             drop(files);
             child::say(describe(&result.unwrap_err()));
         }
         "use up descriptors" => {
-            limit_descriptors();
+            child::limit_descriptors(64);
             let mut files = Vec::new();
             let result = write_atomically(&path, |w| {
-                files = use_up();
+                files = child::use_all_descriptors();
                 Ok(w.write_all(b"new")?)
             });
+            assert!(!files.is_empty());
             drop(files);
             child::say(format!("{result:?}"));
         }

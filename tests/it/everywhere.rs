@@ -3,7 +3,6 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -357,14 +356,7 @@ fn child() {
     let closure = |w: &mut Writer| {
         w.write_all(new_content().as_bytes())?;
         w.flush()?;
-        child::say("staged\n");
-        io::stdout().flush()?;
-        match role.as_str() {
-            "exit" => process::exit(7),
-            "abort" => process::abort(),
-            _ => thread::sleep(Duration::from_secs(60)),
-        }
-        io::Result::Ok(())
+        child::end_while_staged(&role)
     };
     let options = WriteOptions::new();
     let done = match role.as_str() {

@@ -16,6 +16,7 @@ use write_atomically::{Change, Durability, Error, WriteOptions, write_if_changed
 use crate::child::{self, Child};
 use crate::filesystems::filesystems;
 use crate::support::{self, Directory};
+use crate::trees;
 
 /// Everything that touching a file would change.
 #[derive(Debug, PartialEq)]
@@ -86,9 +87,7 @@ fn child() {
             let change =
                 support::relaxed().write_if_changed(&path, |w| w.file()?.set_len(length)).unwrap();
             assert_eq!(change, Change::Unchanged(()));
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-            child::say(peak.trim().strip_suffix(" kB").unwrap());
+            child::say(child::peak_memory());
         }
         role => panic!("{role}"),
     }
@@ -243,7 +242,7 @@ fn a_dead_staging_entry_goes_also_if_nothing_has_changed(#[case] filesystem: &st
 fn a_fifo_is_always_written() {
     let directory = Directory::new();
     let path = directory.join("fifo");
-    support::run(process::Command::new("mkfifo").arg(&path));
+    trees::make_fifo(&path);
     // With a reader that is always there, nobody waits for anybody.
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let mut reader = File::options().read(true).custom_flags(flags).open(&path).unwrap();

@@ -19,6 +19,7 @@ use write_atomically::{Error, Step, WriteOptions, write_if_missing};
 use crate::child::{self, Child, Living};
 use crate::filesystems::filesystems;
 use crate::support::{self, Directory};
+use crate::trees;
 
 /// What nobody is to run.
 fn never(_: &mut write_atomically::Writer) -> io::Result<()> {
@@ -237,7 +238,7 @@ fn what_is_there_stays(#[case] name: &str) {
     let directory = Directory::new();
     directory.file("file", "content");
     fs::create_dir(directory.join("directory")).unwrap();
-    support::run(process::Command::new("mkfifo").arg(directory.join("fifo")));
+    trees::make_fifo(&directory.join("fifo"));
     symlink("file", directory.join("link")).unwrap();
     let before = directory.listing();
     assert_eq!(WriteOptions::new().write_if_missing(directory.join(name), never).unwrap(), None);
@@ -313,7 +314,7 @@ fn what_others_have_planted_neither_stops_nor_hangs_it(#[case] what: &str) {
             None
         }
         "fifo" => {
-            support::run(process::Command::new("mkfifo").arg(&entry));
+            trees::make_fifo(&entry);
             None
         }
         "socket" => {

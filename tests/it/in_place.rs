@@ -15,6 +15,7 @@ use write_atomically::{Error, Step, WriteOptions, write};
 
 use crate::child::{self, Child};
 use crate::support::{self, Directory, Mount};
+use crate::trees;
 
 /// Copied by another process: of ours, one that another test forks at this moment would hold the copy
 /// open for writing, and nobody could run it (execve(2), ETXTBSY).
@@ -44,7 +45,7 @@ fn a_running_program_is_replaced() {
 fn a_fifo_gets_the_content_once_the_closure_has_returned_ok(#[values(true, false)] fails: bool) {
     let directory = Directory::new();
     let fifo = directory.join("fifo");
-    support::run(Command::new("mkfifo").arg(&fifo));
+    trees::make_fifo(&fifo);
     let reader = thread::spawn({
         let fifo = fifo.clone();
         move || fs::read_to_string(fifo).unwrap()

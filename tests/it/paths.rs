@@ -15,6 +15,7 @@ use write_atomically::{Error, Step, WriteOptions, write, write_atomically};
 
 use crate::child::{self, Child};
 use crate::support::{self, Directory, Mount};
+use crate::trees;
 
 #[rstest]
 #[case::empty("", ErrorKind::NotFound)]
@@ -209,7 +210,7 @@ fn what_can_not_be_replaced_may_not_appear_meanwhile(
         match what {
             "directory" => fs::create_dir(&path)?,
             "link" => symlink("other", &path)?,
-            _ => drop(support::run(Command::new("mkfifo").arg(&path))),
+            _ => trees::make_fifo(&path),
         }
         Ok(w.write_all(b"new")?)
     });

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::thread;
-use std::time::Duration;
 
 use fs_err as fs;
 use rstest::rstest;
@@ -414,16 +412,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
 fn child() {
     let Some((role, path)) = child::role() else { return };
     let (what, end) = role.split_once(' ').unwrap();
-    let end = || {
-        child::say("staged\n");
-        io::stdout().flush()?;
-        match end {
-            "exit" => process::exit(7),
-            "abort" => process::abort(),
-            _ => thread::sleep(Duration::from_secs(60)),
-        }
-        io::Result::Ok(())
-    };
+    let end = || child::end_while_staged(end);
     let options = WriteOptions::new();
     let done = match what {
         "path" => options.write_path(path, |staged| {

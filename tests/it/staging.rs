@@ -15,6 +15,7 @@ use write_atomically::{write, write_atomically};
 use crate::child::{self, Child, Living};
 use crate::filesystems::filesystems;
 use crate::support::{self, assert_state, new_content, prepare};
+use crate::trees;
 
 #[apply(filesystems)]
 fn a_process_that_ends_in_the_closure_leaves_everything_as_it_was(
@@ -133,7 +134,7 @@ fn what_is_no_staging_file_is_left_alone(
             support::set_mode(&name, 0o700);
         }
         "link" => fs_err::os::unix::fs::symlink("neighbour", &name).unwrap(),
-        _ => support::run(process::Command::new("mkfifo").arg(&name)).clear(),
+        _ => trees::make_fifo(&name),
     }
     write(directory.join("file"), "new").unwrap();
     assert_eq!(support::read(&directory.join("file")), "new");

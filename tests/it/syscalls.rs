@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fs_err as fs;
 use rstest::rstest;
-use write_atomically::{Change, Durability, WriteOptions, create_atomically};
+use write_atomically::{Change, WriteOptions, create_atomically};
 
 use crate::child::{self, Child};
 use crate::support::{self, Directory};
@@ -288,7 +288,6 @@ fn a_short_output_is_written_back_while_metadata_is_looked_up(
     assert_eq!(names, expected);
 }
 
-/// VmHWM is the most that the process ever had in memory (proc_pid_status(5)).
 #[rstest]
 #[ignore = "slow, writes 1 GiB: run tests/privileged"]
 fn a_stream_of_any_length_takes_little_memory() {
@@ -306,11 +305,7 @@ fn child() {
     let Some((role, path)) = child::role() else { return };
     let mark = || drop(fs::metadata("/mark"));
     let (what, durability) = role.split_once(' ').unwrap_or((&role, ""));
-    let options = WriteOptions::new().durability(match durability {
-        "consistent" => Durability::Consistent,
-        "relaxed" => Durability::Relaxed,
-        _ => Durability::Durable,
-    });
+    let options = WriteOptions::new().durability(child::durability(durability));
     let write_some = |path: &Path| options.write(path, |w| w.write_all(b"some content")).unwrap();
     // The first call of its kind asks the kernel what it can; and the old file is there.
     let warm_up = path.with_file_name("warm-up");
@@ -395,9 +390,7 @@ fn child() {
                 std::io::Result::Ok(())
             });
             written.unwrap();
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-            child::say(peak.trim().trim_end_matches(" kB"));
+            child::say(child::peak_memory());
         }
         what => panic!("{what}"),
     }

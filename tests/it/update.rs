@@ -19,6 +19,7 @@ use write_atomically::{Error, Reader, Step, WriteOptions, Writer, update_atomica
 use crate::child::{self, Child, Living};
 use crate::filesystems::filesystems;
 use crate::support::{self, Directory};
+use crate::trees;
 
 /// Counts in a file; every line says the same, so that a torn or mixed file is noticed.
 fn count(old: Option<&mut Reader>, new: &mut Writer) -> io::Result<u32> {
@@ -482,7 +483,7 @@ fn what_can_not_be_updated_is_an_error_before_the_closure(
 ) {
     let directory = Directory::new();
     fs::create_dir(directory.join("directory")).unwrap();
-    support::run(process::Command::new("mkfifo").arg(directory.join("fifo")));
+    trees::make_fifo(&directory.join("fifo"));
     let path = if name.is_empty() { PathBuf::new() } else { directory.join(name) };
     let result =
         support::relaxed().update(path, |_, _| -> io::Result<()> { panic!("the closure ran") });
