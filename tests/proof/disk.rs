@@ -117,10 +117,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            if let Err(error) = session.umount_and_join() {
-                eprintln!("{} is still mounted: {error}", self.directory.display());
-            }
+        if let Some(Err(error)) = self.session.take().map(|session| session.umount_and_join()) {
+            eprintln!("{} is still mounted: {error}", self.directory.display());
         }
     }
 }
@@ -150,7 +148,7 @@ impl Mounted {
     /// A filesystem's flush reaches the image as an fsync only if the loop device says that it has
     /// a volatile cache. Without that the log would show no flush and prove nothing.
     pub fn has_a_volatile_cache(&self) -> io::Result<bool> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let mounts = fs_err::read_to_string("/proc/self/mountinfo")?;
         let device = mounts
             .lines()
             .find(|line| line.split(' ').nth(4) == self.at.to_str())
@@ -158,7 +156,7 @@ impl Mounted {
             .ok_or_else(|| {
                 io::Error::other(format!("{} is not on a loop device", self.at.display()))
             })?;
-        let cache = std::fs::read_to_string(format!("/sys/block/loop{device}/queue/write_cache"))?;
+        let cache = fs_err::read_to_string(format!("/sys/block/loop{device}/queue/write_cache"))?;
         Ok(cache.trim() == "write back")
     }
 }

@@ -1,13 +1,13 @@
 //! Running out, for real: of space, quota, inodes, descriptors, file size, and of the filesystem or
 //! the directory itself while the closure runs.
 
-use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
+use fs_err::{self as fs, File};
 use libtest_mimic::Trial;
 use rustix::process::{Resource, Rlimit};
 use write_atomically::write_atomically;

@@ -1,9 +1,9 @@
 //! Every plausible error at every system call.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use fs_err as fs;
 use libtest_mimic::Trial;
 
 use crate::kills::{check_after, reset};

@@ -1,10 +1,10 @@
 //! SIGKILL at every system call, from the first to the last.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use fs_err as fs;
 use libtest_mimic::Trial;
 
 use crate::content::content;

@@ -1,11 +1,11 @@
 //! A writer whose closure takes its time: it waits until it is told to go on.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, ensure};
+use fs_err as fs;
 use write_atomically::write_atomically;
 
 use crate::content::content;

@@ -1,15 +1,17 @@
 //! Hostile neighbours: another user in a directory that both may write, who plants things at the
 //! staging names, swaps directories and reads what can be read.
 
-use std::fs::{self, File, Permissions};
+use std::fs::Permissions;
 use std::io::{Read, Write};
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use fs_err::os::unix::fs::symlink;
+use fs_err::{self as fs, File};
 use libtest_mimic::Trial;
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use write_atomically::{Error, Step, WriteOptions};
@@ -302,7 +304,7 @@ fn pry(path: &Path) -> Option<String> {
     // written to that is theirs to read.
     // It may be a FIFO of this neighbour's own by the time that it is opened: never wait.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?);
+    let file = std::fs::File::from(rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?);
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.uid() == rustix::process::getuid().as_raw() {
         return None;

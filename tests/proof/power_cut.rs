@@ -3,7 +3,6 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::path::Path;
@@ -13,6 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
+use fs_err::{self as fs, File};
 use libtest_mimic::Trial;
 
 use crate::disk::{self, Disk, Event, Mounted, Pages};

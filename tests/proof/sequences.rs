@@ -4,13 +4,14 @@
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use proptest::prelude::*;
 use write_atomically::{Durability, WriteOptions, Writer};
 
@@ -436,7 +437,7 @@ fn build(model: &mut Model, directory: &Path) {
             Node::File(file) => build_file(file, &path),
             Node::Directory { mode, below } => {
                 fs::create_dir(&path).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+                fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).unwrap();
                 below.iter_mut().for_each(|file| build_file(file, &path.join(BELOW)));
             }
             Node::Link(target) => symlink(target, &path).unwrap(),
@@ -446,7 +447,7 @@ fn build(model: &mut Model, directory: &Path) {
 
 fn build_file(file: &mut File, path: &Path) {
     fs::write(path, &file.content).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(file.mode)).unwrap();
+    fs::set_permissions(path, std::fs::Permissions::from_mode(file.mode)).unwrap();
     if file.acl.as_ref().is_some_and(|acl| !acls::set(path, acl)) {
         file.acl = None;
     }

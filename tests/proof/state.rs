@@ -1,10 +1,11 @@
 //! What a directory may look like.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use fs_err as fs;
 
 use crate::content;
 use crate::operations::{Operation, Promise, START_MODE, Shape, Who};

@@ -1,12 +1,12 @@
 //! System calls of a subject, one by one: strace(1) lists them, and tampers with any of them.
 
 use std::collections::HashMap;
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use anyhow::ensure;
+use fs_err as fs;
 
 use crate::operations::Operation;
 use crate::subject;

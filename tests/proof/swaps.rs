@@ -1,14 +1,16 @@
 //! Another user who keeps swapping the destination's parent directory while it is written to: what
 //! was pinned when the call started is written to, and nothing else.
 
-use std::fs::{self, File, Permissions};
+use std::fs::Permissions;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use fs_err::os::unix::fs::{lchown, symlink};
+use fs_err::{self as fs, File};
 use libtest_mimic::Trial;
 use write_atomically::{
     Error, WriteOptions, update_atomically, write_atomically, write_batch, write_dir_atomically,

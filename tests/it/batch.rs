@@ -1,26 +1,23 @@
-//! `write_batch`: many files, none of them before all are there.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
+//! Promises 1 to 4 for `write_batch`: no file is published before all are staged.
 
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-#[path = "support/trees.rs"]
-mod trees;
-
-use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self};
 
-use filesystems::filesystems;
+use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
-use rstest_reuse::{self, apply};
-use support::{Child, Directory, Mount, NOBODY};
+use rstest_reuse::apply;
 use write_atomically::{
     Batch, Durability, Error, Step, WriteOptions, write, write_batch, write_path_atomically,
 };
+
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory, Mount, NOBODY};
+use crate::trees;
 
 /// Two directories, with a file to be replaced in each.
 fn prepare(filesystem: &str) -> Directory {
@@ -127,10 +124,7 @@ fn a_closure_that_fails_leaves_everything_as_it_was(
             }
         })
     }));
-    match result {
-        Ok(error) => assert_eq!(error.unwrap_err().to_string(), "no more rows"),
-        Err(panic) => assert_eq!(panic.downcast_ref(), Some(&"a bug")),
-    }
+    support::assert_failed(result);
     assert_old(&directory);
 }
 
@@ -141,7 +135,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     #[values("batch", "batch in another order", "plain", "by path")] next: &str,
 ) {
     let directory = prepare(filesystem);
-    assert!(!Child::new(end, directory.path()).status().success());
+    assert!(!Child::new(module_path!(), end, directory.path()).status().success());
     assert_eq!(names(&directory.join("one")), [".new.write-atomically"]);
     assert_eq!(names(&directory.join("two")), [".old.write-atomically"]);
     assert_eq!(support::read(&directory.join("two/old")), "old");
@@ -164,7 +158,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let relaxed = WriteOptions::new().durability(Durability::Relaxed);
     let number = |path: PathBuf, batch: &mut Batch<io::Error>, n: usize| {
         batch.write(path, |w| write!(w, "{n}"))
@@ -177,21 +171,21 @@ fn child() {
             if role == "exit" {
                 process::exit(7);
             }
-            support::run(Command::new("kill").args(["-9", &process::id().to_string()]));
+            child::kill_this_process();
             Ok(())
         })
         .unwrap(),
         "many files" | "many more files" => {
-            trees::limit_descriptors(256);
+            child::limit_descriptors(256);
             let files = if role == "many files" { 5_000 } else { 100_000 };
             let all = |batch: &mut Batch<_>| {
                 (0..files).try_for_each(|n| number(path.join(n.to_string()), batch, n))
             };
             relaxed.write_batch(all).unwrap();
-            support::say("done");
+            child::say("done");
         }
         "many directories" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             for round in 0..2 {
                 let used = WriteOptions::new().create_parents(round == 1).write_batch(|batch| {
                     for file in 0..3 {
@@ -206,20 +200,20 @@ fn child() {
                         }
                         assert!(!names(first.parent().unwrap()).is_empty());
                     }
-                    Ok::<_, io::Error>(trees::use_all_descriptors())
+                    Ok::<_, io::Error>(child::use_all_descriptors())
                 });
                 assert!(!used.unwrap().is_empty());
             }
-            support::say("done");
+            child::say("done");
         }
         "removed meanwhile" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             let result = WriteOptions::new().write_batch(|batch| {
                 (0..100).try_for_each(|n| number(path.join(n.to_string()).join("0"), batch, n))?;
                 fs::rename(path.join("0"), path.join("moved"))
             });
             let error = result.unwrap_err();
-            support::say(Error::find(&error).unwrap().published().len());
+            child::say(Error::find(&error).unwrap().published().len());
         }
         "as nobody" => {
             let mut ran = false;
@@ -231,14 +225,10 @@ fn child() {
                     })
                 })
                 .unwrap_err();
-            support::say(format!("{:?} {ran}", error.kind()));
+            child::say(format!("{:?} {ran}", error.kind()));
         }
         "durable" | "consistent" | "relaxed" | "few" => {
-            let options = WriteOptions::new().durability(match role.as_str() {
-                "consistent" => Durability::Consistent,
-                "relaxed" => Durability::Relaxed,
-                _ => Durability::Durable,
-            });
+            let options = WriteOptions::new().durability(child::durability(&role));
             let files = if role == "few" { 2 } else { 20 };
             let all = |batch: &mut Batch<_>| {
                 (0..files).try_for_each(|n| {
@@ -257,7 +247,7 @@ fn child() {
 #[case::many_more_files("many more files", 100_000)]
 fn descriptors_do_not_limit_the_files(#[case] role: &str, #[case] files: usize) {
     let directory = Directory::new();
-    assert_eq!(Child::new(role, directory.path()).answer(), "done");
+    assert_eq!(Child::new(module_path!(), role, directory.path()).answer(), "done");
     assert_eq!(directory.listing().len(), files);
     for n in [0, 1, files / 2, files - 1] {
         assert_eq!(support::read(&directory.join(n.to_string())), n.to_string());
@@ -270,7 +260,7 @@ fn descriptors_do_not_limit_the_directories() {
     for n in 0..100 {
         fs::create_dir(directory.join(n.to_string())).unwrap();
     }
-    assert_eq!(Child::new("many directories", directory.path()).answer(), "done");
+    assert_eq!(Child::new(module_path!(), "many directories", directory.path()).answer(), "done");
     assert_eq!(directory.listing().len(), 100);
     for n in 0..100 {
         let below = directory.join(n.to_string());
@@ -287,7 +277,7 @@ fn a_closed_directory_that_was_moved_is_an_error() {
     for n in 0..100 {
         fs::create_dir(directory.join(n.to_string())).unwrap();
     }
-    assert_eq!(Child::new("removed meanwhile", directory.path()).answer(), "0");
+    assert_eq!(Child::new(module_path!(), "removed meanwhile", directory.path()).answer(), "0");
     for n in 1..100 {
         assert_eq!(support::listing(&directory.join(n.to_string())), [""; 0]);
     }
@@ -385,11 +375,11 @@ fn what_may_not_be_written_is_refused(
     let directory = prepare("here");
     let path = directory.join("one/old");
     if support::is_root() {
-        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+        fs_err::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
     }
     support::set_mode(&path, mode);
     support::set_mode(&directory.join("one"), directory_mode);
-    assert_eq!(Child::new("as nobody", &path).by_nobody().answer(), expected);
+    assert_eq!(Child::new(module_path!(), "as nobody", &path).by_nobody().answer(), expected);
     support::set_mode(&directory.join("one"), 0o755);
     assert_old(&directory);
 }
@@ -464,7 +454,7 @@ fn the_mode_is_carried_over(
         }
         for path in paths.iter().filter(|_| meanwhile) {
             fs::write(path, "other")?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         }
         Ok(())
     });
@@ -632,7 +622,7 @@ fn durability_is_what_was_asked_for(
     #[case] directory_syncs: usize,
 ) {
     let directory = prepare("here");
-    let made = trees::calls_that_matter(role, directory.path());
+    let made = child::calls_that_matter(module_path!(), role, directory.path());
     let mut expected = vec!["linkat"];
     expected.extend(vec![sync; syncs]);
     expected.extend(vec!["renameat"; renames]);
@@ -652,7 +642,7 @@ fn where_losses_could_be_missed_each_file_is_synced(
     #[case] at_least: usize,
 ) {
     let directory = prepare(filesystem);
-    let made = trees::calls_that_matter("consistent", directory.path());
+    let made = child::calls_that_matter(module_path!(), "consistent", directory.path());
     let synced = made.iter().filter(|call| *call == "fdatasync").count();
     assert!(synced >= at_least, "{made:?}");
     assert_eq!(made.contains(&"syncfs".to_owned()), at_least == 0, "{made:?}");

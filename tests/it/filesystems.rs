@@ -3,6 +3,7 @@
 use rstest_reuse::template;
 
 /// `fuse` is one that knows no unnamed files.
+#[cfg(target_os = "linux")]
 #[template]
 #[rstest]
 #[case::here("here")]
@@ -18,4 +19,11 @@ use rstest_reuse::template;
 #[case::overlay("overlay")]
 #[ignore = "needs a mounted FUSE filesystem: run tests/privileged"]
 #[case::fuse("fuse")]
+fn filesystems(#[case] filesystem: &str) {}
+
+/// Elsewhere there are none to mount.
+#[cfg(not(target_os = "linux"))]
+#[template]
+#[rstest]
+#[case::here("here")]
 fn filesystems(#[case] filesystem: &str) {}

@@ -1,72 +1,26 @@
-//! What is staged in a private directory (files by path, trees, batches), wherever there is one.
-#![cfg(all(any(unix, windows), feature = "anyhow"))]
-
-mod support;
-#[path = "support/trees.rs"]
-mod trees;
+//! Promises 1 to 4 and 8 for content that is staged in a private directory (files by path, trees, batches), on
+//! every platform that has one.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::thread;
-use std::time::Duration;
 
+use fs_err as fs;
 use rstest::rstest;
-use support::{Child, Directory};
+use rstest_reuse::apply;
 use write_atomically::{Durability, Error, Step, WriteOptions, write};
 
-fn prepare(old: Option<&str>) -> Directory {
-    support::prepare("here", "file.txt", old)
-}
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::producers::{self, produce};
+use crate::support::{self, Directory, assert_state, prepare};
+use crate::trees;
 
-#[track_caller]
-fn assert_state(directory: &Directory, content: Option<&str>) {
-    support::assert_state(directory, "file.txt", content);
-}
-
-/// Ways to leave a whole file at a path, and more.
-fn produce(how: &str, staged: &Path) -> io::Result<()> {
-    let beside = |name: &str| staged.with_file_name(name);
-    match how {
-        "plain" => {}
-        "by renaming another over it" => {
-            fs::write(staged, "half")?;
-            fs::write(beside("other"), "new")?;
-            return fs::rename(beside("other"), staged);
-        }
-        "with side files" => {
-            fs::write(beside("file.txt-journal"), "journal")?;
-            set_read_only(&beside("file.txt-journal"));
-            fs::create_dir_all(beside("parts/1/2/3/4/5/6/7"))?;
-            fs::write(beside("parts/1/2/3/4/5/6/7/8"), "part")?;
-            set_read_only(&beside("parts/1/2/3"));
-        }
-        "with a backup that is a link" => {
-            fs::write(staged, "new")?;
-            return fs::hard_link(staged, beside("file.txt~"));
-        }
-        "without write permission" => {
-            fs::write(staged, "new")?;
-            set_read_only(staged);
-            return Ok(());
-        }
-        "calling the library" => return write(staged, "new"),
-        how => panic!("{how}"),
-    }
-    fs::write(staged, "new")
-}
-
-fn set_read_only(path: &Path) {
-    let mut permissions = fs::metadata(path).unwrap().permissions();
-    permissions.set_readonly(true);
-    fs::set_permissions(path, permissions).unwrap();
-}
-
-#[rstest]
+#[apply(filesystems)]
 fn what_the_producer_leaves_is_published_and_nothing_else(
+    #[case] filesystem: &str,
     #[values(Some("old"), None)] old: Option<&str>,
     #[values(
         "plain",
@@ -79,12 +33,12 @@ fn what_the_producer_leaves_is_published_and_nothing_else(
     how: &str,
     #[values(Durability::Durable, Durability::Relaxed)] durability: Durability,
 ) {
-    let directory = prepare(old);
+    let directory = prepare(filesystem, old);
     let options = WriteOptions::new().durability(durability);
-    let value = options.write_path(directory.join("file.txt"), |staged| {
+    let value = options.write_path(directory.join("file"), |staged| {
         produce(how, staged)?;
         if let Some(old) = old {
-            assert_eq!(support::read(&directory.join("file.txt")), old);
+            assert_eq!(support::read(&directory.join("file")), old);
         }
         io::Result::Ok(42)
     });
@@ -94,22 +48,23 @@ fn what_the_producer_leaves_is_published_and_nothing_else(
 
 #[rstest]
 fn a_file_with_another_name_is_published_as_a_copy(#[values(Some("old"), None)] old: Option<&str>) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     let neighbour = directory.join("neighbour");
     let link = |staged: &Path| fs::hard_link(&neighbour, staged);
-    WriteOptions::new().write_path(directory.join("file.txt"), link).unwrap();
+    WriteOptions::new().write_path(directory.join("file"), link).unwrap();
     assert_state(&directory, Some("untouched"));
-    fs::write(directory.join("file.txt"), "changed").unwrap();
+    fs::write(directory.join("file"), "changed").unwrap();
     assert_state(&directory, Some("changed"));
 }
 
-#[rstest]
+#[apply(filesystems)]
 fn what_is_no_regular_file_is_an_error(
+    #[case] filesystem: &str,
     #[values(Some("old"), None)] old: Option<&str>,
     #[values("nothing", "directory")] left: &str,
 ) {
-    let directory = prepare(old);
-    let error = WriteOptions::new().write_path(directory.join("file.txt"), |staged| match left {
+    let directory = prepare(filesystem, old);
+    let error = WriteOptions::new().write_path(directory.join("file"), |staged| match left {
         "nothing" => Ok(()),
         _ => fs::create_dir(staged),
     });
@@ -121,7 +76,7 @@ fn what_is_no_regular_file_is_an_error(
 
 #[rstest]
 fn the_staging_path_is_plain_and_empty_and_keeps_the_name() {
-    let directory = prepare(Some("old"));
+    let directory = Directory::new();
     let write = |staged: &Path| {
         let around = staged.parent().unwrap();
         assert!(staged.is_absolute());
@@ -133,65 +88,78 @@ fn the_staging_path_is_plain_and_empty_and_keeps_the_name() {
             "not beside the destination"
         );
         assert_eq!(support::listing(around), [""; 0]);
+        #[cfg(target_os = "linux")]
+        assert_eq!(support::mode(around), 0o1700);
         fs::write(staged, "new")
     };
-    WriteOptions::new().write_path(directory.join("file.txt"), write).unwrap();
-    assert_state(&directory, Some("new"));
+    let path = directory.file("file.txt", "old");
+    WriteOptions::new().write_path(&path, write).unwrap();
+    assert_eq!(
+        (support::read(&path), directory.listing()),
+        ("new".into(), vec!["file.txt".into()])
+    );
 }
 
-#[rstest]
-fn a_closure_that_fails_leaves_everything_as_it_was(
-    #[values(Some("old"), None)] old: Option<&str>,
-    #[values("error", "panic")] end: &str,
-    #[values("path", "directory", "batch")] what: &str,
-) {
-    let directory = prepare(old);
-    let fail = || match end {
+/// How closures fail.
+fn fail(end: &str) -> io::Result<()> {
+    match end {
         "panic" => panic::resume_unwind(Box::new("a bug")),
         _ => Err(io::Error::other("no more rows")),
-    };
+    }
+}
+
+#[apply(filesystems)]
+fn a_closure_that_fails_leaves_everything_as_it_was(
+    #[case] filesystem: &str,
+    #[values(Some("old"), None)] old: Option<&str>,
+    #[values("error", "panic")] end: &str,
+    #[values("path", "path with side files", "directory", "batch")] what: &str,
+) {
+    let directory = prepare(filesystem, old);
     let result = panic::catch_unwind(AssertUnwindSafe(|| -> io::Result<()> {
         let options = WriteOptions::new();
         match what {
-            "path" => options.write_path(directory.join("file.txt"), |staged| {
-                produce("with side files", staged)?;
-                fail()
-            }),
+            "path" | "path with side files" => {
+                options.write_path(directory.join("file"), |staged| {
+                    produce(if what == "path" { "plain" } else { "with side files" }, staged)?;
+                    fail(end)
+                })
+            }
             "directory" => options.write_dir(directory.join("out"), |out| {
                 build(out)?;
-                fail()
+                fail(end)
             }),
             _ => options.write_batch(|batch| {
-                batch.write(directory.join("file.txt"), |w| w.write_all(b"new"))?;
+                batch.write(directory.join("file"), |w| w.write_all(b"new"))?;
                 batch.write(directory.join("another"), |w| w.write_all(b"new"))?;
-                fail()
+                fail(end)
             }),
         }
     }));
-    match result {
-        Ok(error) => assert_eq!(error.unwrap_err().to_string(), "no more rows"),
-        Err(panic) => assert_eq!(panic.downcast_ref(), Some(&"a bug")),
-    }
+    support::assert_failed(result);
     assert_state(&directory, old);
 }
 
 #[rstest]
-fn what_a_failed_closure_wrote_is_kept_where_asked(#[values("path", "batch")] what: &str) {
-    let directory = prepare(Some("old"));
+fn what_a_failed_closure_wrote_is_kept_where_asked(
+    #[values("path", "batch")] what: &str,
+    #[values("error", "panic")] end: &str,
+) {
+    let directory = prepare("here", Some("old"));
     let options = WriteOptions::new().keep_failed(directory.join("partial"));
-    let result: io::Result<()> = match what {
-        "path" => options.write_path(directory.join("file.txt"), |staged| {
+    let result = panic::catch_unwind(AssertUnwindSafe(|| match what {
+        "path" => options.write_path(directory.join("file"), |staged| {
             fs::write(staged, "half")?;
-            Err(io::Error::other("no"))
+            fail(end)
         }),
         _ => options.write_batch(|batch| {
-            batch.write(directory.join("file.txt"), |w| {
+            batch.write(directory.join("file"), |w| {
                 w.write_all(b"half")?;
-                Err(io::Error::other("no"))
+                fail(end)
             })
         }),
-    };
-    assert_eq!(result.unwrap_err().to_string(), "no");
+    }));
+    support::assert_failed(result);
     assert_eq!(support::read(&directory.join("partial")), "half");
     fs::remove_file(directory.join("partial")).unwrap();
     assert_state(&directory, Some("old"));
@@ -204,7 +172,7 @@ fn build(out: &Path) -> io::Result<()> {
     fs::write(out.join("index"), "index")?;
     fs::write(out.join("a/b/c/d/e/f/deep"), "deep")?;
     fs::write(out.join("a/fixed"), "fixed")?;
-    set_read_only(&out.join("a/fixed"));
+    producers::set_read_only(&out.join("a/fixed"));
     Ok(())
 }
 
@@ -223,7 +191,7 @@ fn a_tree_appears_whole(
     durability: Durability,
     #[values("out", "made/on/the/way")] path: &str,
 ) {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let options = WriteOptions::new().durability(durability).create_parents(true);
     let value = options.write_dir(directory.join(path), |out| {
         build(out)?;
@@ -240,7 +208,7 @@ fn a_tree_appears_whole(
 /// Where no system call swaps two directories, that is known before the closure runs.
 #[rstest]
 fn an_existing_tree_is_replaced_or_refused_before_the_closure_runs() {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     fs::create_dir(directory.join("out")).unwrap();
     directory.file("out/old", "old");
     let before = trees::tree(directory.path());
@@ -260,10 +228,10 @@ fn an_existing_tree_is_replaced_or_refused_before_the_closure_runs() {
 
 #[rstest]
 fn a_tree_does_not_clobber_what_appeared_meanwhile() {
-    let directory = prepare(None);
-    let error = WriteOptions::new().write_dir(directory.join("file.txt"), |out| {
+    let directory = prepare("here", None);
+    let error = WriteOptions::new().write_dir(directory.join("file"), |out| {
         build(out)?;
-        fs::write(directory.join("file.txt"), "theirs")
+        fs::write(directory.join("file"), "theirs")
     });
     let error = error.unwrap_err();
     assert_eq!(Error::find(&error).unwrap().step(), Step::Publish, "{error}");
@@ -282,7 +250,7 @@ fn what_can_be_known_is_an_error_before_the_closure_runs(
     #[case] path: &str,
     #[case] kind: io::ErrorKind,
 ) {
-    let directory = prepare(Some("old"));
+    let directory = prepare("here", Some("old"));
     fs::create_dir(directory.join("directory")).unwrap();
     let before = trees::tree(directory.path());
     let path = directory.join(path);
@@ -339,8 +307,8 @@ fn a_batch_is_published_together_or_not_at_all(
 
 #[rstest]
 fn the_living_are_left_alone(#[values("path", "directory", "batch")] what: &str) {
-    let directory = prepare(Some("old"));
-    let path = directory.join("file.txt");
+    let directory = prepare("here", Some("old"));
+    let path = directory.join("file");
     let inner = || {
         let options = WriteOptions::new();
         write(&path, "plain")?;
@@ -373,7 +341,7 @@ fn the_living_are_left_alone(#[values("path", "directory", "batch")] what: &str)
     if what == "directory" {
         assert_eq!(support::listing(&path), ["outer"]);
         fs::remove_dir_all(&path).unwrap();
-        directory.file("file.txt", "outer");
+        directory.file("file", "outer");
     }
     assert_state(&directory, Some("outer"));
 }
@@ -383,8 +351,8 @@ fn of_writers_that_race_one_wins_whole(
     #[values(Some("old"), None)] old: Option<&str>,
     #[values("path", "batch")] what: &str,
 ) {
-    let directory = prepare(old);
-    let path = directory.join("file.txt");
+    let directory = prepare("here", old);
+    let path = directory.join("file");
     let options = WriteOptions::new().durability(Durability::Relaxed);
     thread::scope(|scope| {
         for n in 0..8 {
@@ -396,24 +364,19 @@ fn of_writers_that_race_one_wins_whole(
                         _ => options
                             .write_batch(|batch| batch.write(path, |w| w.write_all(&[n; 1000]))),
                     };
-                    assert!(written.is_ok() || may_be_starved(&written), "{written:?}");
+                    assert!(written.is_ok() || support::may_be_starved(&written), "{written:?}");
                 }
             });
         }
     });
     let content = fs::read(&path).unwrap();
     assert!(content.len() == 1000 && content.iter().all(|byte| *byte == content[0]));
-    assert_eq!(directory.listing(), ["file.txt", "neighbour"]);
+    assert_eq!(directory.listing(), ["file", "neighbour"]);
 }
 
-/// Under wine, which replaces no file that anybody has open.
-fn may_be_starved(written: &io::Result<()>) -> bool {
-    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    cfg!(wine) && written.as_ref().is_err_and(denied)
-}
-
-#[rstest]
+#[apply(filesystems)]
 fn what_a_killed_process_leaves_goes_with_the_next_write(
+    #[case] filesystem: &str,
     #[values(Some("old"), None)] old: Option<&str>,
     #[values("path", "directory", "batch")] what: &str,
     #[values("kill", "exit", "abort")] end: &str,
@@ -421,15 +384,16 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
 ) {
     // What was to be a directory was no file before.
     let old = old.filter(|_| what != "directory");
-    let directory = prepare(old);
-    let path = directory.join("file.txt");
-    let (mut child, _answer) = Child::new(&format!("{what} {end}"), &path).spawn_staged();
+    let directory = prepare(filesystem, old);
+    let path = directory.join("file");
+    let (mut child, _answer) =
+        Child::new(module_path!(), &format!("{what} {end}"), &path).spawn_staged();
     if end == "kill" {
         child.kill().unwrap();
     }
     assert!(!child.wait().unwrap().success());
     let left = directory.listing();
-    assert!(left.contains(&".file.txt.write-atomically".to_owned()), "{left:?}");
+    assert!(left.contains(&".file.write-atomically".to_owned()), "{left:?}");
     assert_eq!(left.len(), 2 + usize::from(old.is_some()), "{left:?}");
 
     let options = WriteOptions::new();
@@ -446,18 +410,9 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let (what, end) = role.split_once(' ').unwrap();
-    let end = || {
-        support::say("staged\n");
-        io::stdout().flush()?;
-        match end {
-            "exit" => process::exit(7),
-            "abort" => process::abort(),
-            _ => thread::sleep(Duration::from_secs(60)),
-        }
-        io::Result::Ok(())
-    };
+    let end = || child::end_while_staged(end);
     let options = WriteOptions::new();
     let done = match what {
         "path" => options.write_path(path, |staged| {

@@ -1,68 +1,21 @@
-//! What holds on every platform: content, errors, panics, options, races, a killed process. After
-//! each of them the directory's listing is what it should be.
+//! Promises 1 to 6 and 8 on every platform, beside `outcomes`: errors, options, paths, races, a killed process,
+//! every operation on a file. Each test looks at the listing of the whole directory.
 
-#![cfg(feature = "anyhow")]
-
-mod support;
-
-use std::fs;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::panic::{self, AssertUnwindSafe};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use fs_err as fs;
 use rstest::rstest;
-use support::{Child, Directory};
 use write_atomically::{
-    Change, Durability, Error, Reader, Step, WriteOptions, Writer, create_atomically, write,
-    write_atomically, write_if_changed, write_if_missing,
+    Change, Durability, Error, Reader, Step, WriteOptions, Writer, write, write_atomically,
+    write_if_changed, write_if_missing,
 };
 
-fn prepare(old: Option<&str>) -> Directory {
-    support::prepare("here", "file", old)
-}
-
-#[track_caller]
-fn assert_state(directory: &Directory, content: Option<&str>) {
-    support::assert_state(directory, "file", content);
-}
-
-/// More than a buffer, and no multiple of a block.
-fn new_content() -> String {
-    "new content ".repeat(20_000)
-}
-
-#[rstest]
-fn a_closure_that_returns_ok_is_published_whole(
-    #[values(Some("old content"), None)] old: Option<&str>,
-) {
-    let directory = prepare(old);
-    let value = write_atomically(directory.join("file"), |w| {
-        w.write_all(new_content().as_bytes())?;
-        w.flush()?;
-        support::assert_destination(&directory, "file", old);
-        Ok(42)
-    });
-    assert_eq!(value.unwrap(), 42);
-    assert_state(&directory, Some(&new_content()));
-}
-
-#[rstest]
-fn a_closure_that_returns_an_error_leaves_everything_as_it_was(
-    #[values(Some("old content"), None)] old: Option<&str>,
-    #[values(0, 10, 1 << 20)] written: usize,
-) {
-    let directory = prepare(old);
-    let error = write_atomically::<()>(directory.join("file"), |w| {
-        w.write_all(&vec![b'x'; written])?;
-        anyhow::bail!("no more rows")
-    });
-    assert_eq!(error.unwrap_err().to_string(), "no more rows");
-    assert_state(&directory, old);
-}
+use crate::child::{self, Child};
+use crate::support::{self, Directory, assert_destination, assert_state, new_content, prepare};
 
 #[derive(Debug)]
 enum Mine {
@@ -78,26 +31,12 @@ impl From<io::Error> for Mine {
 
 #[rstest]
 fn an_error_of_ones_own_comes_back_as_it_is(#[values(Some("old"), None)] old: Option<&str>) {
-    let directory = prepare(old);
-    let result: Result<(), Mine> =
-        WriteOptions::new().write(directory.join("file"), |_| Err(Mine::NoMoreRows(7)));
+    let directory = prepare("here", old);
+    let result: Result<(), Mine> = WriteOptions::new().write(directory.join("file"), |w| {
+        w.write_all(b"half")?;
+        Err(Mine::NoMoreRows(7))
+    });
     assert!(matches!(result, Err(Mine::NoMoreRows(7))), "{result:?}");
-    assert_state(&directory, old);
-}
-
-#[rstest]
-#[cfg_attr(target_family = "wasm", ignore = "a panic ends the program there")]
-fn a_closure_that_panics_leaves_everything_as_it_was(
-    #[values(Some("old content"), None)] old: Option<&str>,
-) {
-    let directory = prepare(old);
-    let panic = panic::catch_unwind(AssertUnwindSafe(|| {
-        write_atomically::<()>(directory.join("file"), |w| {
-            w.write_all(new_content().as_bytes())?;
-            panic::resume_unwind(Box::new("a bug"))
-        })
-    }));
-    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
     assert_state(&directory, old);
 }
 
@@ -119,7 +58,7 @@ fn every_option_publishes_the_same_content(
     )]
     options: WriteOptions,
 ) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     let content = new_content();
     let write = |w: &mut Writer| w.write_all(content.as_bytes());
     options.durability(durability).write(directory.join("file"), write).unwrap();
@@ -133,7 +72,7 @@ fn pieces_of_any_size_arrive_whole_and_in_order(
     #[values(1, 5000, 300_000)] longest: usize,
     #[values("write", "write_all", "both")] how: &str,
 ) {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let path = directory.join("file");
     let length = if capacity == Some(1) || longest == 1 { 200_000 } else { 7_000_000 };
     let content: Vec<u8> =
@@ -164,7 +103,7 @@ fn pieces_of_any_size_arrive_whole_and_in_order(
 
 #[rstest]
 fn parents_are_made_when_publishing_and_not_before(#[values(true, false)] fails: bool) {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let result = WriteOptions::new().create_parents(true).write(directory.join("a/b/c"), |w| {
         w.write_all(b"deep")?;
         assert!(!directory.join("a").exists());
@@ -186,7 +125,7 @@ fn what_a_failed_closure_wrote_is_kept_where_asked(
     #[values(Some("old"), None)] old: Option<&str>,
     #[values(Some("an earlier one"), None)] kept: Option<&str>,
 ) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     if let Some(kept) = kept {
         directory.file("partial", kept);
     }
@@ -199,56 +138,6 @@ fn what_a_failed_closure_wrote_is_kept_where_asked(
     assert_eq!(support::read(&directory.join("partial")), "half");
     fs::remove_file(directory.join("partial")).unwrap();
     assert_state(&directory, old);
-}
-
-#[rstest]
-fn create_publishes_what_is_new_and_refuses_what_is_there() {
-    let directory = prepare(None);
-    create_atomically(directory.join("file"), |w| Ok(write!(w, "first")?)).unwrap();
-    assert_state(&directory, Some("first"));
-
-    let mut ran = false;
-    let error = create_atomically(directory.join("file"), |_| {
-        ran = true;
-        Ok(())
-    })
-    .unwrap_err();
-    assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::AlreadyExists);
-    assert!(!ran, "the closure ran in vain");
-    assert_state(&directory, Some("first"));
-}
-
-#[rstest]
-fn create_does_not_clobber_what_appeared_meanwhile() {
-    let directory = prepare(None);
-    let error = create_atomically(directory.join("file"), |w| {
-        directory.file("file", "theirs");
-        Ok(write!(w, "ours")?)
-    });
-    let error = error.unwrap_err();
-    assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::AlreadyExists);
-    assert_state(&directory, Some("theirs"));
-}
-
-#[rstest]
-#[case::appeared(None, Some("theirs"))]
-#[case::went_away(Some("old"), None)]
-#[case::was_changed(Some("old"), Some("theirs"))]
-fn write_publishes_whatever_happened_meanwhile(
-    #[case] old: Option<&str>,
-    #[case] meanwhile: Option<&str>,
-) {
-    let directory = prepare(old);
-    let path = directory.join("file");
-    write_atomically(&path, |w| {
-        match meanwhile {
-            Some(content) => fs::write(&path, content)?,
-            None => fs::remove_file(&path)?,
-        }
-        Ok(write!(w, "ours")?)
-    })
-    .unwrap();
-    assert_state(&directory, Some("ours"));
 }
 
 #[rstest]
@@ -268,7 +157,7 @@ fn what_can_be_known_is_an_error_before_the_closure_runs(
     #[case] name: &str,
     #[case] kinds: &[io::ErrorKind],
 ) {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     fs::create_dir(directory.join("directory")).unwrap();
     let path = if name.is_empty() { "".into() } else { directory.join(name) };
     for create in [false, true] {
@@ -301,49 +190,20 @@ fn what_can_be_known_is_an_error_before_the_closure_runs(
 
 #[rstest]
 fn an_io_error_inside_the_closure_names_the_destination() {
-    let directory = prepare(Some("old"));
+    let directory = prepare("here", Some("old"));
     let path = directory.join("file");
     let seek = |w: &mut Writer| w.seek(SeekFrom::Current(-1));
     let error = WriteOptions::new().write(&path, seek).unwrap_err();
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     let found = Error::find(&error).unwrap();
     assert_eq!((found.step(), found.io_error().kind()), (Step::Write, error.kind()));
     assert_state(&directory, Some("old"));
 }
 
 #[rstest]
-fn any_size_is_written(#[values(0, 1, 65_535, 65_536, 65_537, 9 << 20)] size: usize) {
-    let directory = prepare(Some("old"));
-    let content: Vec<u8> = (0..size).map(|n| (n / 7) as u8).collect();
-    write(directory.join("file"), &content).unwrap();
-    assert!(fs::read(directory.join("file")).unwrap() == content);
-    assert_eq!(directory.listing(), ["file", "neighbour"]);
-}
-
-#[rstest]
-fn the_writer_seeks_and_lends_its_file() {
-    let directory = prepare(Some("old"));
-    let position = write_atomically(directory.join("file"), |w| {
-        w.write_all(b"????body")?;
-        w.seek(SeekFrom::Start(0))?;
-        w.write_all(b"head")?;
-        w.seek(SeekFrom::End(0))?;
-        w.write_all(b"tail")?;
-        let mut file = w.file()?;
-        file.seek(SeekFrom::Start(4))?;
-        let mut rest = String::new();
-        file.read_to_string(&mut rest)?;
-        assert_eq!(rest, "bodytail");
-        file.set_len(10)?;
-        Ok(w.stream_position()?)
-    });
-    assert_eq!(position.unwrap(), 12);
-    assert_state(&directory, Some("headbodyta"));
-}
-
-#[rstest]
 fn the_closure_may_call_the_library_again(#[values(Some("old"), None)] old: Option<&str>) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     write_atomically(directory.join("file"), |outer| {
         write_atomically(directory.join("file"), |inner| Ok(write!(inner, "inner")?))?;
         assert_eq!(support::read(&directory.join("file")), "inner");
@@ -385,7 +245,7 @@ fn a_path_of_a_thousand_characters_is_written() {
 #[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
 fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<&str>) {
     const WRITERS: u8 = 16;
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     let path = directory.join("file");
     let is_whole = |content: &[u8]| {
         let first = content.first().copied().unwrap_or_default();
@@ -409,7 +269,10 @@ fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<
                 scope.spawn(move || {
                     for _ in 0..3 {
                         let written = write(path, vec![b'a' + n; 100_000]);
-                        assert!(written.is_ok() || may_be_starved(&written), "{written:?}");
+                        assert!(
+                            written.is_ok() || support::may_be_starved(&written),
+                            "{written:?}"
+                        );
                     }
                 })
             })
@@ -423,13 +286,6 @@ fn of_writers_that_race_one_wins_whole(#[values(Some("old"), None)] old: Option<
     assert_eq!(directory.listing(), ["file", "neighbour"]);
 }
 
-/// Under wine, which replaces no file that anybody has open: with so many that look at it, the
-/// moment when nobody does may not come in time.
-fn may_be_starved(written: &io::Result<()>) -> bool {
-    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    cfg!(wine) && written.as_ref().is_err_and(denied)
-}
-
 /// Before the first is published, and, under wine, which replaces a file in two steps.
 fn assert_may_be_unreadable(error: &io::Error, old: Option<&str>) {
     let missing = error.kind() == io::ErrorKind::NotFound;
@@ -439,7 +295,7 @@ fn assert_may_be_unreadable(error: &io::Error, old: Option<&str>) {
 #[rstest]
 #[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
 fn of_creators_that_race_one_wins() {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let path = directory.join("file");
     let results: Vec<_> = thread::scope(|scope| {
         let create = |n: usize| {
@@ -464,15 +320,15 @@ fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
     #[values("kill", "exit", "abort")] end: &str,
     #[values("write", "create", "fail")] next: &str,
 ) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     let path = directory.join("file");
-    let (mut child, _answer) = Child::new(end, &path).spawn_staged();
+    let (mut child, _answer) = Child::new(module_path!(), end, &path).spawn_staged();
     if end == "kill" {
         child.kill().unwrap();
     }
     assert!(!child.wait().unwrap().success());
 
-    support::assert_destination(&directory, "file", old);
+    assert_destination(&directory, old);
     let entries = directory.listing().len() - 1 - usize::from(old.is_some());
     assert!(entries <= usize::from(!cfg!(target_os = "linux")), "{:?}", directory.listing());
     let content = match (next, old) {
@@ -496,18 +352,11 @@ fn a_killed_process_leaves_nothing_or_what_the_next_write_removes(
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let closure = |w: &mut Writer| {
         w.write_all(new_content().as_bytes())?;
         w.flush()?;
-        support::say("staged\n");
-        io::stdout().flush()?;
-        match role.as_str() {
-            "exit" => process::exit(7),
-            "abort" => process::abort(),
-            _ => thread::sleep(Duration::from_secs(60)),
-        }
-        io::Result::Ok(())
+        child::end_while_staged(&role)
     };
     let options = WriteOptions::new();
     let done = match role.as_str() {
@@ -522,11 +371,11 @@ fn child() {
 fn the_living_are_left_alone_and_the_dead_are_removed(
     #[values(Some("old"), None)] old: Option<&str>,
 ) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     directory.file(".file.write-atomically", "left by a killed writer");
     write_atomically(directory.join("file"), |slow| {
         write_atomically(directory.join("file"), |fast| Ok(write!(fast, "fast")?))?;
-        support::assert_destination(&directory, "file", Some("fast"));
+        assert_destination(&directory, Some("fast"));
         Ok(write!(slow, "slow")?)
     })
     .unwrap();
@@ -541,7 +390,7 @@ fn the_living_are_left_alone_and_the_dead_are_removed(
 #[cfg_attr(target_family = "wasm", ignore = "`std` makes no links there yet")]
 #[case::replaced(false)]
 fn a_link_is_followed_unless_it_is_to_be_replaced(#[case] follow: bool) {
-    let directory = prepare(Some("old"));
+    let directory = prepare("here", Some("old"));
     symlink(Path::new("file"), &directory.join("link"));
     let options = WriteOptions::new().follow_symlinks(follow);
     options.write(directory.join("link"), |w| write!(w, "new")).unwrap();
@@ -553,12 +402,12 @@ fn a_link_is_followed_unless_it_is_to_be_replaced(#[case] follow: bool) {
 
 #[cfg(unix)]
 fn symlink(to: &Path, link: &Path) {
-    std::os::unix::fs::symlink(to, link).unwrap();
+    fs_err::os::unix::fs::symlink(to, link).unwrap();
 }
 
 #[cfg(windows)]
 fn symlink(to: &Path, link: &Path) {
-    std::os::windows::fs::symlink_file(to, link).unwrap();
+    fs_err::os::windows::fs::symlink_file(to, link).unwrap();
 }
 
 #[cfg(not(any(unix, windows)))]
@@ -574,7 +423,7 @@ fn count(old: Option<&mut Reader>, new: &mut Writer) -> io::Result<()> {
 #[rstest]
 #[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
 fn no_update_is_lost(#[values(Some("0"), None)] old: Option<&str>) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -590,7 +439,7 @@ fn no_update_is_lost(#[values(Some("0"), None)] old: Option<&str>) {
 #[rstest]
 #[cfg(target_family = "wasm")]
 fn without_locks_an_update_is_refused_before_the_closure_runs() {
-    let directory = prepare(Some("0"));
+    let directory = prepare("here", Some("0"));
     let error = WriteOptions::new().update(directory.join("file"), |_, _| -> io::Result<()> {
         panic!("the closure ran in vain")
     });
@@ -601,7 +450,7 @@ fn without_locks_an_update_is_refused_before_the_closure_runs() {
 #[rstest]
 #[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
 fn of_those_who_write_what_is_missing_one_does_and_the_others_wait() {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let ran = AtomicU32::new(0);
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -621,7 +470,7 @@ fn of_those_who_write_what_is_missing_one_does_and_the_others_wait() {
 
 #[rstest]
 fn what_is_the_same_is_not_written_again() {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let write = |content: &str| {
         write_if_changed(directory.join("file"), |w| Ok(write!(w, "{content}")?)).unwrap()
     };
@@ -640,7 +489,7 @@ fn what_is_the_same_is_not_written_again() {
 fn an_update_within_an_update_of_the_same_file_is_a_deadlock_at_once(
     #[values(Some("0"), None)] old: Option<&str>,
 ) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     let path = directory.join("file");
     let options = WriteOptions::new();
     let outer = options.update(&path, |_, _| {
@@ -655,9 +504,9 @@ fn an_update_within_an_update_of_the_same_file_is_a_deadlock_at_once(
 #[rstest]
 #[cfg_attr(target_family = "wasm", ignore = "there are no processes")]
 fn who_is_killed_in_an_update_blocks_nobody(#[values(Some("0"), None)] old: Option<&str>) {
-    let directory = prepare(old);
+    let directory = prepare("here", old);
     let path = directory.join("file");
-    let (mut child, _answer) = Child::new("update", &path).spawn_staged();
+    let (mut child, _answer) = Child::new(module_path!(), "update", &path).spawn_staged();
     child.kill().unwrap();
     child.wait().unwrap();
     WriteOptions::new().update(&path, count).unwrap();
@@ -670,7 +519,7 @@ fn what_needs_a_private_directory_is_refused_before_the_closure_runs(
     #[values("path", "directory", "batch")] what: &str,
     #[values(true, false)] exists: bool,
 ) {
-    let directory = prepare(None);
+    let directory = prepare("here", None);
     let path = directory.join("new");
     match (exists, what) {
         (true, "directory") => fs::create_dir(&path).unwrap(),

@@ -1,13 +1,6 @@
-//! `write_if_missing`: one runs, the others wait, nothing is replaced.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
+//! Promise 8 for `write_if_missing`: one closure runs, the other callers wait, nothing is replaced.
 
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -17,15 +10,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use filesystems::filesystems;
+use fs_err::os::unix::fs::{chown, symlink};
+use fs_err::{self as fs, OpenOptions};
 use rstest::rstest;
 use rstest_reuse::apply;
-use support::{Child, Directory, Living};
-use write_atomically::{Durability, Error, Step, WriteOptions, write_if_missing};
+use write_atomically::{Error, Step, WriteOptions, write_if_missing};
 
-fn relaxed() -> WriteOptions {
-    WriteOptions::new().durability(Durability::Relaxed)
-}
+use crate::child::{self, Child, Living};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory};
+use crate::trees;
 
 /// What nobody is to run.
 fn never(_: &mut write_atomically::Writer) -> io::Result<()> {
@@ -49,19 +43,19 @@ fn watched(filesystem: &str) -> (Directory, PathBuf) {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let file = path.join("watched/file");
     match role.as_str() {
         "ask" | "ask, and let the first be killed" => {
             // All start at once: when the test closes the pipe.
             io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
-            let ran = relaxed().write_if_missing(&file, |w| {
+            let ran = support::relaxed().write_if_missing(&file, |w| {
                 let is_first = log_run(&path) == 1;
                 w.write_all(&content().as_bytes()[..1000])?;
                 w.flush()?;
                 thread::sleep(Duration::from_millis(100));
                 if is_first && role != "ask" {
-                    kill_this_process();
+                    child::kill_this_process();
                 }
                 w.write_all(&content().as_bytes()[1000..])
             });
@@ -69,21 +63,22 @@ fn child() {
             process::exit(if ran.unwrap().is_some() { 10 } else { 11 });
         }
         "exit" | "kill" => {
-            let _ = relaxed().write_if_missing(&file, |w| {
+            let _ = support::relaxed().write_if_missing(&file, |w| {
                 w.write_all(content().as_bytes())?;
                 match role.as_str() {
                     "exit" => process::exit(7),
-                    _ => kill_this_process(),
+                    _ => child::kill_this_process(),
                 }
                 io::Result::Ok(())
             });
         }
         "say" => {
-            let answer = match relaxed().write_if_missing(&path, |w| w.write_all(b"child's")) {
-                Ok(answer) => format!("{answer:?}"),
-                Err(error) => format!("{:?}", Error::find(&error).unwrap().step()),
-            };
-            support::say(answer);
+            let answer =
+                match support::relaxed().write_if_missing(&path, |w| w.write_all(b"child's")) {
+                    Ok(answer) => format!("{answer:?}"),
+                    Err(error) => format!("{:?}", Error::find(&error).unwrap().step()),
+                };
+            child::say(answer);
         }
         role => panic!("{role}"),
     }
@@ -95,18 +90,19 @@ fn log_run(base: &Path) -> u64 {
     log.metadata().unwrap().len()
 }
 
-fn kill_this_process() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    thread::sleep(Duration::from_secs(60));
-}
-
 #[apply(filesystems)]
 fn of_sixteen_processes_one_runs(
     #[case] filesystem: &str,
     #[values(("ask", 1), ("ask, and let the first be killed", 2))] (role, runs): (&str, u64),
 ) {
     let (base, watched) = watched(filesystem);
-    let child = |_| Child::new(role, base.path()).command().stdin(Stdio::piped()).spawn().unwrap();
+    let child = |_| {
+        Child::new(module_path!(), role, base.path())
+            .command()
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
     let mut children: Vec<_> = (0..16).map(child).collect();
     children.iter_mut().for_each(|child| drop(child.stdin.take()));
     let ends: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap()).collect();
@@ -127,7 +123,7 @@ fn of_many_threads_one_runs_and_a_failure_hands_over(
     let (runs, barrier) = (AtomicU32::new(0), Barrier::new(16));
     let ask = || {
         barrier.wait();
-        relaxed().write_if_missing(watched.join("file"), |w| {
+        support::relaxed().write_if_missing(watched.join("file"), |w| {
             let run = runs.fetch_add(1, Ordering::SeqCst);
             w.write_all(content().as_bytes())?;
             thread::sleep(Duration::from_millis(2));
@@ -158,7 +154,7 @@ fn never_do_two_run_at_once(#[case] filesystem: &str) {
     let running = AtomicU32::new(0);
     let ask = || {
         for _ in 0..200 {
-            let result = relaxed().write_if_missing(watched.join("file"), |_| {
+            let result = support::relaxed().write_if_missing(watched.join("file"), |_| {
                 let others = running.fetch_add(1, Ordering::SeqCst);
                 thread::yield_now();
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -182,7 +178,7 @@ fn of_those_who_come_late_none_runs(#[case] filesystem: &str) {
             barrier.wait();
             let path = watched.join(format!("file-{round}"));
             let run = |_: &mut _| io::Result::Ok(runs.fetch_add(1, Ordering::SeqCst));
-            relaxed().write_if_missing(path, run).unwrap();
+            support::relaxed().write_if_missing(path, run).unwrap();
         }
     };
     thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(ask))));
@@ -199,7 +195,7 @@ fn a_failure_leaves_nothing_after_the_next_call(
     let path = watched.join("file");
     match end {
         "error" => {
-            let result = relaxed().write_if_missing(&path, |w| -> anyhow::Result<()> {
+            let result = support::relaxed().write_if_missing(&path, |w| -> anyhow::Result<()> {
                 w.write_all(b"half")?;
                 assert_eq!(support::listing(&watched).last().unwrap(), ENTRY);
                 anyhow::bail!("no")
@@ -209,12 +205,12 @@ fn a_failure_leaves_nothing_after_the_next_call(
         "panic" => {
             let panic = panic::catch_unwind(AssertUnwindSafe(|| {
                 let write = |_: &mut _| panic::resume_unwind(Box::new("a bug"));
-                relaxed().write_if_missing::<(), io::Error>(&path, write)
+                support::relaxed().write_if_missing::<(), io::Error>(&path, write)
             }));
             assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
         }
         _ => {
-            let status = Child::new(end, base.path()).status();
+            let status = Child::new(module_path!(), end, base.path()).status();
             assert!(matches!((status.code(), status.signal()), (Some(7), None) | (None, Some(9))));
         }
     }
@@ -223,7 +219,10 @@ fn a_failure_leaves_nothing_after_the_next_call(
         "exit" | "kill" => assert!(left.contains(&ENTRY.to_owned()) && left.len() <= 2, "{left:?}"),
         _ => assert!(left.is_empty(), "{left:?}"),
     }
-    assert_eq!(relaxed().write_if_missing(&path, |w| w.write_all(b"whole")).unwrap(), Some(()));
+    assert_eq!(
+        support::relaxed().write_if_missing(&path, |w| w.write_all(b"whole")).unwrap(),
+        Some(())
+    );
     assert_eq!(support::read(&path), "whole");
     assert_eq!(support::listing(&watched), ["file"]);
 }
@@ -239,7 +238,7 @@ fn what_is_there_stays(#[case] name: &str) {
     let directory = Directory::new();
     directory.file("file", "content");
     fs::create_dir(directory.join("directory")).unwrap();
-    support::run(process::Command::new("mkfifo").arg(directory.join("fifo")));
+    trees::make_fifo(&directory.join("fifo"));
     symlink("file", directory.join("link")).unwrap();
     let before = directory.listing();
     assert_eq!(WriteOptions::new().write_if_missing(directory.join(name), never).unwrap(), None);
@@ -253,7 +252,10 @@ fn a_link_that_leads_nowhere_is_followed_unless_it_must_not_be() {
     fs::create_dir(directory.join("elsewhere")).unwrap();
     symlink("elsewhere/file", directory.join("link")).unwrap();
     let link = directory.join("link");
-    assert_eq!(relaxed().follow_symlinks(false).write_if_missing(&link, never).unwrap(), None);
+    assert_eq!(
+        support::relaxed().follow_symlinks(false).write_if_missing(&link, never).unwrap(),
+        None
+    );
     let answer = write_if_missing(&link, |w| {
         assert_eq!(support::listing(&directory.join("elsewhere")), [ENTRY]);
         Ok(w.write_all(b"1")?)
@@ -271,7 +273,7 @@ fn what_appears_meanwhile_stays(
 ) {
     let (_base, watched) = watched(filesystem);
     let path = watched.join("file");
-    let answer = relaxed().write_if_missing(&path, |w| {
+    let answer = support::relaxed().write_if_missing(&path, |w| {
         match what {
             "file" => fs::write(&path, "theirs")?,
             "directory" => fs::create_dir(&path)?,
@@ -312,7 +314,7 @@ fn what_others_have_planted_neither_stops_nor_hangs_it(#[case] what: &str) {
             None
         }
         "fifo" => {
-            support::run(process::Command::new("mkfifo").arg(&entry));
+            trees::make_fifo(&entry);
             None
         }
         "socket" => {
@@ -329,8 +331,11 @@ fn what_others_have_planted_neither_stops_nor_hangs_it(#[case] what: &str) {
     let _held = held.map(|path| Living::holding(&path));
     let before = directory.listing();
     let path = directory.join("file");
-    assert_eq!(relaxed().write_if_missing(&path, |w| w.write_all(b"1")).unwrap(), Some(()));
-    assert_eq!(relaxed().write_if_missing(&path, never).unwrap(), None);
+    assert_eq!(
+        support::relaxed().write_if_missing(&path, |w| w.write_all(b"1")).unwrap(),
+        Some(())
+    );
+    assert_eq!(support::relaxed().write_if_missing(&path, never).unwrap(), None);
     assert_eq!(support::read(&path), "1");
     assert_eq!(directory.listing(), [&before[..], &["file".to_owned()]].concat().sorted());
 }
@@ -354,10 +359,10 @@ fn a_dead_entry_beside_the_file_goes_and_a_living_one_stays(#[case] filesystem: 
     fs::write(&path, "there").unwrap();
     fs::write(watched.join(ENTRY), "").unwrap();
     let living = Living::holding(&watched.join(ENTRY));
-    assert_eq!(relaxed().write_if_missing(&path, never).unwrap(), None);
+    assert_eq!(support::relaxed().write_if_missing(&path, never).unwrap(), None);
     assert_eq!(support::listing(&watched), [ENTRY, "file"]);
     drop(living);
-    assert_eq!(relaxed().write_if_missing(&path, never).unwrap(), None);
+    assert_eq!(support::relaxed().write_if_missing(&path, never).unwrap(), None);
     assert_eq!(support::listing(&watched), ["file"]);
 }
 
@@ -404,7 +409,7 @@ fn as_a_user_without_rights(
         support::set_mode(&path, file);
     }
     support::set_mode(&watched, mode);
-    let answer = Child::new("say", &path).by_nobody().answer();
+    let answer = Child::new(module_path!(), "say", &path).by_nobody().answer();
     assert_eq!(answer, expected);
     let there = path.exists();
     assert_eq!(there, expected != "Stage");
@@ -418,8 +423,8 @@ fn of_two_users_one_publishes() {
     let (_base, watched) = watched("here");
     support::set_mode(&watched, 0o1777);
     let path = watched.join("file");
-    let ours = relaxed().write_if_missing(&path, |w| {
-        assert_eq!(Child::new("say", &path).by_nobody().answer(), "Some(())");
+    let ours = support::relaxed().write_if_missing(&path, |w| {
+        assert_eq!(Child::new(module_path!(), "say", &path).by_nobody().answer(), "Some(())");
         w.write_all(b"ours")
     });
     assert_eq!(ours.unwrap(), None);
@@ -431,7 +436,7 @@ fn of_two_users_one_publishes() {
 fn with_missing_parents_one_runs(#[values(true, false)] made_meanwhile: bool) {
     let base = Directory::new();
     let path = base.join("a/b/file");
-    let options = relaxed().create_parents(true);
+    let options = support::relaxed().create_parents(true);
     let runs = AtomicU32::new(0);
     let answers: Vec<_> = thread::scope(|scope| {
         let ask = || {
@@ -460,10 +465,11 @@ fn with_missing_parents_one_runs(#[values(true, false)] made_meanwhile: bool) {
 #[rstest]
 fn a_failure_leaves_no_parents() {
     let base = Directory::new();
-    let result = relaxed().create_parents(true).write_if_missing(base.join("a/b/file"), |w| {
-        w.write_all(b"1")?;
-        Err::<(), _>(io::Error::other("it failed"))
-    });
+    let result =
+        support::relaxed().create_parents(true).write_if_missing(base.join("a/b/file"), |w| {
+            w.write_all(b"1")?;
+            Err::<(), _>(io::Error::other("it failed"))
+        });
     assert_eq!(result.unwrap_err().to_string(), "it failed");
     assert!(base.listing().is_empty());
 }
@@ -473,7 +479,8 @@ fn a_name_of_255_bytes_will_do(#[values("x", "ä")] character: &str) {
     let directory = Directory::new();
     let name = character.repeat(255 / character.len());
     let path = directory.join(&name);
-    let entries = relaxed().write_if_missing(&path, |_| io::Result::Ok(directory.listing()));
+    let entries =
+        support::relaxed().write_if_missing(&path, |_| io::Result::Ok(directory.listing()));
     assert!(entries.unwrap().unwrap()[0].ends_with(".write-atomically-lock"));
     assert_eq!(directory.listing(), [name]);
 }

@@ -1,19 +1,18 @@
-//! What is Windows' own: sharing, attributes, names. Run under wine by `.ci/cross`.
-#![cfg(all(windows, feature = "anyhow"))]
+//! Promises 4, 7 and 10 where Windows differs: sharing, attributes, names. `.ci/cross` runs it under wine.
 
-mod support;
-
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::os::windows::fs::MetadataExt;
 use std::os::windows::io::AsHandle;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fs_err::os::windows::fs::OpenOptionsExt;
+use fs_err::{self as fs, File, OpenOptions};
 use rstest::rstest;
-use support::Directory;
 use write_atomically::{Error, Step, WriteOptions, create_atomically, write, write_atomically};
+
+use crate::support::{self, Directory};
 
 const READ_ONLY: u32 = 0x1;
 const HIDDEN: u32 = 0x2;

@@ -1,28 +1,22 @@
-//! `write_dir_atomically`: the old tree or the new one, whatever happens to whom.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
-
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-#[path = "support/trees.rs"]
-mod trees;
+//! Promises 1 to 4 and 7 for `write_dir_atomically`: the destination is the old tree or the new one.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
-use filesystems::filesystems;
+use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
-use rstest_reuse::{self, apply};
-use rustix::fs::{Mode, OFlags};
-use support::{Child, Directory, Mount, NOBODY};
+use rstest_reuse::apply;
 use write_atomically::{Durability, Error, Step, WriteOptions, write_dir_atomically};
+
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory, Mount, NOBODY};
+use crate::trees;
 
 /// What the destination is before: nothing, or a tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,13 +89,18 @@ fn new_tree() -> Entries {
     ])
 }
 
-fn step(error: &anyhow::Error) -> Step {
-    Error::find(error.as_ref()).expect("an error of the library").step()
-}
-
-/// Whether an existing directory can be replaced there; if not, that must be said before the closure.
-fn can_exchange(filesystem: &str) -> bool {
-    filesystem != "fuse"
+/// Whether an existing directory can't be replaced there; that must be said before the closure.
+pub fn is_refused(filesystem: &str, existing: &Path) -> bool {
+    if filesystem != "fuse" {
+        return false;
+    }
+    let mut ran = false;
+    let error = WriteOptions::new().write_dir(existing, |_| {
+        ran = true;
+        io::Result::Ok(())
+    });
+    assert_eq!((error.unwrap_err().kind(), ran), (ErrorKind::Unsupported, false));
+    true
 }
 
 #[apply(filesystems)]
@@ -112,10 +111,11 @@ fn a_closure_that_returns_ok_is_published_whole(
     durability: Durability,
 ) {
     let directory = prepare(filesystem, old);
-    let mut ran = false;
+    if old != Nothing && is_refused(filesystem, &directory.join("out.d")) {
+        return assert_eq!(trees::tree(directory.path()), old_tree(old));
+    }
     let options = WriteOptions::new().durability(durability);
     let value: io::Result<i32> = options.write_dir(directory.join("out.d"), |out| {
-        ran = true;
         assert!(out.is_absolute());
         assert_eq!(out.file_name().unwrap(), "out.d");
         assert_eq!(support::listing(out), [""; 0]);
@@ -126,10 +126,6 @@ fn a_closure_that_returns_ok_is_published_whole(
         assert_eq!(staged, old_tree(old));
         Ok(42)
     });
-    if old != Nothing && !can_exchange(filesystem) {
-        assert_eq!((value.unwrap_err().kind(), ran), (ErrorKind::Unsupported, false));
-        return assert_eq!(trees::tree(directory.path()), old_tree(old));
-    }
     assert_eq!(value.unwrap(), 42);
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
@@ -141,13 +137,13 @@ fn a_closure_that_fails_leaves_everything_as_it_was(
     #[values("error", "panic")] end: &str,
 ) {
     let directory = prepare(filesystem, old);
-    if old != Nothing && !can_exchange(filesystem) {
-        return;
+    if old != Nothing && is_refused(filesystem, &directory.join("out.d")) {
+        return assert_eq!(trees::tree(directory.path()), old_tree(old));
     }
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         write_dir_atomically::<()>(directory.join("out.d"), |out| {
             build(out)?;
-            fs::set_permissions(out.join("a/c"), fs::Permissions::from_mode(0o000))?;
+            fs::set_permissions(out.join("a/c"), std::fs::Permissions::from_mode(0o000))?;
             fs::write(out.with_file_name("beside"), "side file")?;
             match end {
                 "panic" => panic::resume_unwind(Box::new("a bug")),
@@ -155,10 +151,7 @@ fn a_closure_that_fails_leaves_everything_as_it_was(
             }
         })
     }));
-    match result {
-        Ok(error) => assert_eq!(error.unwrap_err().to_string(), "no more rows"),
-        Err(panic) => assert_eq!(panic.downcast_ref(), Some(&"a bug")),
-    }
+    support::assert_failed(result);
     assert_eq!(trees::tree(directory.path()), old_tree(old));
 }
 
@@ -169,11 +162,11 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     #[values("exit", "kill")] end: &str,
 ) {
     let directory = prepare(filesystem, old);
-    if old != Nothing && !can_exchange(filesystem) {
-        return;
+    if old != Nothing && is_refused(filesystem, &directory.join("out.d")) {
+        return assert_eq!(trees::tree(directory.path()), old_tree(old));
     }
     let path = directory.join("out.d");
-    assert!(!Child::new(end, &path).status().success());
+    assert!(!Child::new(module_path!(), end, &path).status().success());
     let mut left = trees::tree(directory.path());
     assert_eq!(directory.listing()[0], ".out.d.write-atomically");
     left.retain(|path, _| !path.starts_with(".out.d.write-atomically"));
@@ -185,7 +178,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let options = WriteOptions::new();
     match role.as_str() {
         "exit" | "kill" => options
@@ -194,45 +187,41 @@ fn child() {
                 if role == "exit" {
                     process::exit(7);
                 }
-                support::run(Command::new("kill").args(["-9", &process::id().to_string()]));
+                child::kill_this_process();
                 Ok(())
             })
             .unwrap(),
-        "build" => support::say(match options.write_dir(&path, build) {
+        "build" => child::say(match options.write_dir(&path, build) {
             Ok(()) => "published".to_owned(),
             Err(error) => format!("{:?}", Error::find(&error).unwrap().step()),
         }),
         "build with locks" => {
             let result = options.write_dir(&path, |out| {
                 build(out)?;
-                fs::set_permissions(out.join("new"), fs::Permissions::from_mode(0o000))?;
-                fs::set_permissions(out.join("a/c"), fs::Permissions::from_mode(0o000))?;
-                fs::set_permissions(out.join("a"), fs::Permissions::from_mode(0o500))?;
-                fs::set_permissions(out, fs::Permissions::from_mode(0o555))
+                fs::set_permissions(out.join("new"), std::fs::Permissions::from_mode(0o000))?;
+                fs::set_permissions(out.join("a/c"), std::fs::Permissions::from_mode(0o000))?;
+                fs::set_permissions(out.join("a"), std::fs::Permissions::from_mode(0o500))?;
+                fs::set_permissions(out, std::fs::Permissions::from_mode(0o555))
             });
-            support::say(result.map_or_else(|error| error.to_string(), |()| "published".into()));
+            child::say(result.map_or_else(|error| error.to_string(), |()| "published".into()));
         }
         "descriptors" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             let deep = |out: &Path| {
                 trees::make_deep_tree(out, 3000);
                 for n in 0..500 {
                     fs::create_dir(out.join(n.to_string()))?;
                     fs::write(out.join(format!("{n}/file")), "content")?;
                 }
-                io::Result::Ok(trees::use_all_descriptors())
+                io::Result::Ok(child::use_all_descriptors())
             };
             drop(options.write_dir(&path, deep).unwrap());
             let options = options.durability(Durability::Relaxed);
-            let used = options.write_dir(&path, |_| io::Result::Ok(trees::use_all_descriptors()));
-            support::say(used.unwrap().is_empty());
+            let used = options.write_dir(&path, |_| io::Result::Ok(child::use_all_descriptors()));
+            child::say(used.unwrap().is_empty());
         }
         "durable" | "consistent" | "relaxed" | "small" => {
-            let options = options.durability(match role.as_str() {
-                "consistent" => Durability::Consistent,
-                "relaxed" => Durability::Relaxed,
-                _ => Durability::Durable,
-            });
+            let options = options.durability(child::durability(&role));
             let few = |out: &Path| fs::write(out.join("new"), "new");
             options.write_dir(path, if role == "small" { few } else { build }).unwrap();
         }
@@ -243,7 +232,10 @@ fn child() {
 #[rstest]
 fn descriptors_do_not_limit_a_tree() {
     let directory = prepare("here", Tree);
-    assert_eq!(Child::new("descriptors", &directory.join("out.d")).answer(), "false");
+    assert_eq!(
+        Child::new(module_path!(), "descriptors", &directory.join("out.d")).answer(),
+        "false"
+    );
     assert_eq!(directory.listing(), ["neighbour", "out.d"]);
     assert_eq!(support::listing(&directory.join("out.d")), [""; 0]);
 }
@@ -255,13 +247,16 @@ fn what_the_owner_locked_out_of_its_own_tree_is_no_obstacle(
     let outer = Directory::new();
     support::set_mode(outer.path(), 0o777);
     let path = outer.join("out");
-    assert_eq!(Child::new("build with locks", &path).by_nobody().answer(), "published");
+    assert_eq!(
+        Child::new(module_path!(), "build with locks", &path).by_nobody().answer(),
+        "published"
+    );
     assert_eq!(support::mode(&path), 0o555);
     assert_eq!(outer.listing(), ["out"]);
     // Moving a directory takes write access to it.
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "Resolve");
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "Resolve");
     support::set_mode(&path, 0o755);
-    assert_eq!(Child::new(second, &path).by_nobody().answer(), "published");
+    assert_eq!(Child::new(module_path!(), second, &path).by_nobody().answer(), "published");
     assert_eq!(outer.listing(), ["out"]);
 }
 
@@ -281,7 +276,7 @@ fn what_is_no_directory_is_an_error(
         }
         Ok(())
     });
-    assert_eq!(step(&error.unwrap_err()), Step::Publish);
+    assert_eq!(support::step(&error.unwrap_err()), Step::Publish);
     assert_eq!(trees::tree(directory.path()), old_tree(old));
 }
 
@@ -308,7 +303,7 @@ fn what_comes_or_goes_meanwhile_is_replaced_or_not_missed(#[case] old: Old) {
         match old {
             Nothing => {
                 fs::create_dir_all(path.join("theirs"))?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+                fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
             }
             _ => fs::remove_dir_all(&path)?,
         }
@@ -332,7 +327,7 @@ fn what_comes_or_goes_while_it_is_published_is_looked_at_again(
     let directory = prepare("here", old);
     let inject = format!("inject=renameat2:error={error}:when={attempt}");
     let path = directory.join("out.d");
-    let made = trees::calls_that_matter_with(&["-e", &inject], "relaxed", &path);
+    let made = child::calls_that_matter_with(module_path!(), &["-e", &inject], "relaxed", &path);
     assert_eq!(made, vec!["renameat2"; attempt + 1]);
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
@@ -344,7 +339,7 @@ fn a_staging_directory_that_can_not_be_held_goes() {
     let directory = prepare("here", Tree);
     let path = directory.join("out.d");
     let is_opened = |line: &str| line.contains("\".out.d.write-atomically\"");
-    let before = support::strace(&["-e", "trace=openat"], "build", &path);
+    let before = child::strace(module_path!(), &["-e", "trace=openat"], "build", &path);
     // strace counts each thread's calls.
     let thread = before.lines().find(|line| is_opened(line)).unwrap().split(' ').next().unwrap();
     let mut calls = before.lines().filter(|line| line.starts_with(thread));
@@ -353,7 +348,7 @@ fn a_staging_directory_that_can_not_be_held_goes() {
     let directory = prepare("here", Tree);
     let path = directory.join("out.d");
     let inject = format!("inject=openat:error=EMFILE:when={opened}");
-    let log = support::strace(&["-e", "trace=openat", "-e", &inject], "build", &path);
+    let log = child::strace(module_path!(), &["-e", "trace=openat", "-e", &inject], "build", &path);
     assert!(log.lines().any(|line| is_opened(line) && line.contains("INJECTED")), "{log}");
     assert_eq!(trees::tree(directory.path()), old_tree(Tree));
 }
@@ -448,7 +443,7 @@ fn the_mode_is_carried_over(
 fn owner_and_acls_are_carried_over() {
     let directory = prepare("ext4", Tree);
     let path = directory.join("out.d");
-    std::os::unix::fs::chown(&path, Some(1), Some(2)).unwrap();
+    fs_err::os::unix::fs::chown(&path, Some(1), Some(2)).unwrap();
     let acl = ["-m", "u:3:rx,g:4:rwx,d:u:5:rwx,d:g:6:r"];
     support::run(Command::new("setfacl").args(acl).arg(&path));
     let shown = || support::run(Command::new("getfacl").args(["-n", "-p"]).arg(&path));
@@ -477,8 +472,8 @@ fn a_default_acl_is_carried_over_with_owner_and_group(
         support::set_mode(path, 0o777);
     }
     support::run(Command::new("setfacl").args(["-m", "d:u:5:rwx"]).arg(&path));
-    std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "published");
+    fs_err::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "published");
     let acl = support::run(Command::new("getfacl").args(["-d", "-n", "-p", "-c"]).arg(&path));
     assert_eq!(acl.contains("user:5:rwx"), kept, "{acl}");
     assert_eq!(trees::tree(directory.path()), new_tree());
@@ -503,10 +498,10 @@ fn mount_points_are_refused_and_what_is_mounted_is_not_removed(
     let error = write_dir_atomically(&path, |out| Ok(build(out)?)).unwrap_err();
     let replaced = Error::find(error.as_ref()).unwrap().replaced();
     if place == "destination" {
-        assert_eq!((step(&error), replaced), (Step::Resolve, false));
+        assert_eq!((support::step(&error), replaced), (Step::Resolve, false));
         drop(mount);
     } else {
-        assert_eq!((step(&error), replaced), (Step::Remove, true), "{error:#}");
+        assert_eq!((support::step(&error), replaced), (Step::Remove, true), "{error:#}");
         let moved = directory.join(".out.d.write-atomically/out.d/a/b/file");
         assert_eq!(support::read(&moved), "precious");
         // It is mounted elsewhere now.
@@ -613,107 +608,6 @@ fn what_is_open_stays_readable() {
     assert_eq!(trees::tree(directory.path()), new_tree());
 }
 
-/// So many files, in two directories, each holding the number of the tree.
-const FILES: usize = 20;
-
-fn build_numbered(out: &Path, number: usize) -> io::Result<()> {
-    fs::create_dir(out.join("sub"))?;
-    for n in 0..FILES {
-        let name = if n % 2 == 0 { format!("{n}") } else { format!("sub/{n}") };
-        fs::write(out.join(name), number.to_string())?;
-    }
-    Ok(())
-}
-
-/// The numbers of all files, read relative to the directory that the path led to; `None` if it was
-/// replaced meanwhile.
-fn walk(path: &Path) -> Option<Vec<String>> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, Mode::empty()).expect("missing");
-    let whole = || -> Option<Vec<String>> {
-        let sub = rustix::fs::openat(&opened, "sub", flags, Mode::empty()).ok()?;
-        let mut numbers = Vec::new();
-        for directory in [&opened, &sub] {
-            for entry in rustix::fs::Dir::read_from(directory).ok()? {
-                let entry = entry.ok()?;
-                if matches!(entry.file_name().to_bytes(), b"." | b".." | b"sub") {
-                    continue;
-                }
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(directory, entry.file_name(), flags, Mode::empty());
-                let mut number = String::new();
-                fs::File::from(file.ok()?).read_to_string(&mut number).ok()?;
-                numbers.push(number);
-            }
-        }
-        Some(numbers)
-    };
-    let numbers = whole();
-    let (now, then) = (fs::metadata(path).expect("missing"), rustix::fs::fstat(&opened).unwrap());
-    if now.ino() == then.st_ino {
-        return Some(numbers.expect("the tree that is there is incomplete"));
-    }
-    if let Some(numbers) = numbers {
-        assert!(numbers.windows(2).all(|two| two[0] == two[1]), "mixed: {numbers:?}");
-    }
-    None
-}
-
-#[apply(filesystems)]
-fn readers_never_see_a_missing_empty_or_mixed_tree(#[case] filesystem: &str) {
-    if !can_exchange(filesystem) {
-        return;
-    }
-    let directory = Directory::on(filesystem);
-    let path = directory.join("out");
-    // Without syncing, the old tree is removed right after it was replaced: hardest on the readers.
-    let options = WriteOptions::new().durability(Durability::Relaxed);
-    options.write_dir(&path, |out| build_numbered(out, 0)).unwrap();
-    let (done, walks) = (AtomicBool::new(false), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    let Some(numbers) = walk(&path) else { continue };
-                    assert_eq!(numbers.len(), FILES);
-                    assert!(numbers.windows(2).all(|two| two[0] == two[1]), "mixed: {numbers:?}");
-                    walks.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let result = panic::catch_unwind(AssertUnwindSafe(|| {
-            for number in 1..=500 {
-                options.write_dir(&path, |out| build_numbered(out, number)).unwrap();
-            }
-        }));
-        done.store(true, Ordering::Relaxed);
-        result.unwrap();
-    });
-    assert!(walks.into_inner() > 100, "hardly anybody looked");
-    assert_eq!(directory.listing(), ["out"]);
-    assert_eq!(walk(&path).unwrap()[0], "500");
-}
-
-#[rstest]
-fn writers_may_race() {
-    let directory = Directory::new();
-    let path = directory.join("out");
-    let options = WriteOptions::new().durability(Durability::Relaxed);
-    thread::scope(|scope| {
-        for writer in 0..8 {
-            let (path, options) = (&path, &options);
-            scope.spawn(move || {
-                for _ in 0..25 {
-                    options.write_dir(path, |out| build_numbered(out, writer)).unwrap();
-                }
-            });
-        }
-    });
-    let numbers = walk(&path).unwrap();
-    assert!(numbers.len() == FILES && numbers.iter().all(|number| *number == numbers[0]));
-    assert_eq!(directory.listing(), ["out"]);
-}
-
 #[rstest]
 #[ignore = "needs root: run tests/privileged"]
 fn somebody_elses_directory_in_a_sticky_one_is_refused() {
@@ -722,9 +616,9 @@ fn somebody_elses_directory_in_a_sticky_one_is_refused() {
     let path = outer.join("out");
     fs::create_dir(&path).unwrap();
     support::set_mode(&path, 0o777);
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "Resolve");
-    std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
-    assert_eq!(Child::new("build", &path).by_nobody().answer(), "published");
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "Resolve");
+    fs_err::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+    assert_eq!(Child::new(module_path!(), "build", &path).by_nobody().answer(), "published");
     assert_eq!(outer.listing(), ["out"]);
 }
 
@@ -743,7 +637,7 @@ fn durability_is_what_was_asked_for(
     #[case] calls: &[&str],
 ) {
     let directory = prepare("here", old);
-    let made = trees::calls_that_matter(role, &directory.join("out.d"));
+    let made = child::calls_that_matter(module_path!(), role, &directory.join("out.d"));
     // Replacing tries first whether that can be done.
     let tried = usize::from(old != Nothing);
     assert_eq!(made[tried..], *calls);

@@ -1,8 +1,4 @@
-//! Promises 5 and 6: the closure's error comes back untouched; the library's say what, where and why.
-
-#![cfg(all(unix, feature = "anyhow"))]
-
-mod support;
+//! Promises 5 and 6: the closure's error comes back untouched; the library's errors say what, where and why.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -12,12 +8,14 @@ use std::path::Path;
 use anyhow::Context;
 use rstest::rstest;
 #[cfg(target_os = "linux")]
-use support::Child;
 use support::Directory;
 use write_atomically::{
     Durability, Error, Step, WriteOptions, create_atomically, update_atomically, write,
     write_atomically, write_batch,
 };
+
+use crate::child::{self, Child};
+use crate::support::{self};
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("row {row} is bad")]
@@ -31,17 +29,6 @@ enum PipelineError {
     Io(#[from] io::Error),
     #[error(transparent)]
     BadRow(#[from] BadRow),
-}
-
-#[rstest]
-fn a_typed_error_comes_back_equal() {
-    let directory = Directory::new();
-    let result = WriteOptions::new().write(directory.join("file"), |w| {
-        w.write_all(b"half")?;
-        Err::<(), PipelineError>(BadRow { row: 7 }.into())
-    });
-    assert!(matches!(result, Err(PipelineError::BadRow(BadRow { row: 7 }))));
-    assert_eq!(directory.listing(), Vec::<String>::new());
 }
 
 #[rstest]
@@ -129,10 +116,10 @@ fn describe(error: &(dyn StdError + 'static)) -> String {
 fn a_full_filesystem_leaves_the_old_content(#[case] on: &str, #[case] size: usize) {
     let directory = Directory::on(on);
     let at = directory.join("full");
-    std::fs::create_dir(&at).unwrap();
+    fs_err::create_dir(&at).unwrap();
     let _mount = (on == "tmpfs").then(|| support::Mount::memory(&at, 1 << 20));
     let path = at.join("file");
-    std::fs::write(&path, "old").unwrap();
+    fs_err::write(&path, "old").unwrap();
     let error = write_atomically(&path, |w| Ok(w.write_all(&vec![1; size])?)).unwrap_err();
     assert_names(&describe(error.as_ref()), &path, Step::Write, ErrorKind::StorageFull);
     assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), ErrorKind::StorageFull);
@@ -149,7 +136,7 @@ fn a_filesystem_that_is_full_at_the_end_leaves_the_old_content() {
     let filler = directory.join("filler");
     let error = write_atomically(&path, |w| {
         w.write_all(&[1; 60 << 10])?;
-        std::fs::write(&filler, vec![0; 60 << 10]).unwrap_or_default();
+        fs_err::write(&filler, vec![0; 60 << 10]).unwrap_or_default();
         Ok(())
     });
     let answer = describe(error.unwrap_err().as_ref());
@@ -162,7 +149,9 @@ fn a_filesystem_that_is_full_at_the_end_leaves_the_old_content() {
 fn a_file_size_limit_leaves_the_old_content() {
     let directory = Directory::new();
     let path = directory.file("file", "old");
-    let answer = Child::new("size limit", &path).in_shell("trap '' XFSZ; ulimit -f 8").answer();
+    let answer = Child::new(module_path!(), "size limit", &path)
+        .in_shell("trap '' XFSZ; ulimit -f 8")
+        .answer();
     assert_names(&answer, &path, Step::Write, ErrorKind::FileTooLarge);
     assert_untouched(&path, 0);
 }
@@ -172,7 +161,7 @@ fn a_file_size_limit_leaves_the_old_content() {
 fn no_descriptors_left_is_an_error_before_the_closure() {
     let directory = Directory::new();
     let path = directory.file("file", "old");
-    let answer = Child::new("no descriptors", &path).answer();
+    let answer = Child::new(module_path!(), "no descriptors", &path).answer();
     assert!(answer.contains("os error 24") && answer.contains(path.to_str().unwrap()), "{answer}");
     assert_untouched(&path, 0);
 }
@@ -185,23 +174,9 @@ fn a_closure_that_used_up_all_descriptors_is_published(#[values(true, false)] ex
     if existing {
         directory.file("file", "old");
     }
-    assert_eq!(Child::new("use up descriptors", &path).answer(), "Ok(())");
+    assert_eq!(Child::new(module_path!(), "use up descriptors", &path).answer(), "Ok(())");
     assert_eq!(support::read(&path), "new");
     assert_eq!(directory.listing(), ["file"]);
-}
-
-#[rstest]
-fn an_error_in_the_closure_while_writing_is_found_with_its_path() {
-    let directory = Directory::new();
-    let path = directory.file("file", "old");
-    let result: io::Result<()> = WriteOptions::new().write(&path, |w| {
-        use std::io::{Seek, SeekFrom};
-        w.seek(SeekFrom::Current(-1)).map(drop)
-    });
-    let error = result.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert_names(&describe(&error), &path, Step::Write, ErrorKind::InvalidInput);
-    assert_untouched(&path, 0);
 }
 
 #[rstest]
@@ -278,42 +253,30 @@ fn each_option_leaves_the_others_as_they_are() {
 #[ignore = "what other tests run as a child process"]
 #[cfg(target_os = "linux")]
 fn child() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let Some((role, path)) = support::role() else { return };
-    let limit_descriptors = || {
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = Some(64);
-        setrlimit(Resource::Nofile, limit).unwrap();
-    };
-    let use_up = || {
-        let mut files = Vec::new();
-        while let Ok(file) = std::fs::File::open("/dev/null") {
-            files.push(file);
-        }
-        assert!(!files.is_empty());
-        files
-    };
+    let Some((role, path)) = child::role() else { return };
     match role.as_str() {
         "size limit" => {
             let error = write(&path, vec![1; 1 << 20]).unwrap_err();
-            support::say(describe(&error));
+            child::say(describe(&error));
         }
         "no descriptors" => {
-            limit_descriptors();
-            let files = use_up();
+            child::limit_descriptors(64);
+            let files = child::use_all_descriptors();
+            assert!(!files.is_empty());
             let result: io::Result<()> = WriteOptions::new().write(&path, |_| panic!());
             drop(files);
-            support::say(describe(&result.unwrap_err()));
+            child::say(describe(&result.unwrap_err()));
         }
         "use up descriptors" => {
-            limit_descriptors();
+            child::limit_descriptors(64);
             let mut files = Vec::new();
             let result = write_atomically(&path, |w| {
-                files = use_up();
+                files = child::use_all_descriptors();
                 Ok(w.write_all(b"new")?)
             });
+            assert!(!files.is_empty());
             drop(files);
-            support::say(format!("{result:?}"));
+            child::say(format!("{result:?}"));
         }
         role => panic!("{role}"),
     }

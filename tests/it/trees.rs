@@ -1,12 +1,12 @@
 //! What the tests of paths, directories and batches share: trees to look at.
-#![allow(dead_code)] // Each test file uses a part.
 
 use std::collections::BTreeMap;
-use std::fs;
 #[cfg(unix)]
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use fs_err as fs;
 
 use crate::support;
 
@@ -35,12 +35,12 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 #[cfg(unix)]
-fn is_fifo(kind: fs::FileType) -> bool {
+fn is_fifo(kind: std::fs::FileType) -> bool {
     kind.is_fifo()
 }
 
 #[cfg(not(unix))]
-fn is_fifo(_kind: fs::FileType) -> bool {
+fn is_fifo(_kind: std::fs::FileType) -> bool {
     false
 }
 
@@ -65,31 +65,4 @@ pub fn make_deep_tree(top: &Path, levels: usize) {
         mkdirat(&level, "directory", Mode::RWXU).unwrap();
         level = openat(&level, "directory", flags, Mode::empty()).unwrap();
     }
-}
-
-/// The names of those system calls that bring something to stable storage or move it, in the order in
-/// which a child makes them, leaving out what it does before and after `mkdirat`ing and `rmdir`ing.
-pub fn calls_that_matter(role: &str, path: &Path) -> Vec<String> {
-    calls_that_matter_with(&[], role, path)
-}
-
-/// The same with more options of strace(1).
-pub fn calls_that_matter_with(options: &[&str], role: &str, path: &Path) -> Vec<String> {
-    let matters = ["-e", "trace=fsync,fdatasync,syncfs,renameat,renameat2,linkat"];
-    let log = support::strace(&[&matters, options].concat(), role, path);
-    let name =
-        |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
-    log.lines().filter(|line| !line.contains("+++")).filter_map(name).collect()
-}
-
-/// Lowers a limit of this process: for children.
-#[cfg(unix)]
-pub fn limit_descriptors(to: u64) {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    setrlimit(Resource::Nofile, Rlimit { current: Some(to), maximum: Some(to) }).unwrap();
-}
-
-/// Opens files until there are no descriptors left.
-pub fn use_all_descriptors() -> Vec<fs::File> {
-    std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect()
 }

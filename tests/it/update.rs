@@ -1,13 +1,7 @@
-//! `update_atomically`: no update is lost, whoever fails or is killed.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
+//! Promise 8 for `update_atomically`: no update is lost when closures fail and processes are killed.
 
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-
-use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -16,15 +10,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use filesystems::filesystems;
+use fs_err::os::unix::fs::symlink;
+use fs_err::{self as fs, OpenOptions};
 use rstest::rstest;
 use rstest_reuse::apply;
-use support::{Child, Directory, Living};
-use write_atomically::{Durability, Error, Reader, Step, WriteOptions, Writer, update_atomically};
+use write_atomically::{Error, Reader, Step, WriteOptions, Writer, update_atomically};
 
-fn relaxed() -> WriteOptions {
-    WriteOptions::new().durability(Durability::Relaxed)
-}
+use crate::child::{self, Child, Living};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory};
+use crate::trees;
 
 /// Counts in a file; every line says the same, so that a torn or mixed file is noticed.
 fn count(old: Option<&mut Reader>, new: &mut Writer) -> io::Result<u32> {
@@ -63,7 +58,7 @@ fn error_of<T>(result: Result<T, io::Error>) -> (Step, io::ErrorKind) {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let words: Vec<&str> = role.split(' ').collect();
     let number = |nth: usize| words[nth].parse::<u32>().unwrap();
     match words[0] {
@@ -73,23 +68,23 @@ fn child() {
             count_and_die(&path, words[1], number(3));
         }
         "fail" => {
-            let _ = relaxed().update(&path, |old, new| {
+            let _ = support::relaxed().update(&path, |old, new| {
                 count(old, new)?;
                 new.flush()?;
                 match words[1] {
                     "exit" => process::exit(7),
-                    _ => kill_this_process(),
+                    _ => child::kill_this_process(),
                 }
                 io::Result::Ok(())
             });
         }
         "count-in-place" => {
-            let options = relaxed().overwrite_in_place(true);
+            let options = support::relaxed().overwrite_in_place(true);
             count_times(&options, &path, number(1));
         }
         "as-nobody" => {
             let mut ran = false;
-            let result = relaxed().update(&path, |old, new| {
+            let result = support::relaxed().update(&path, |old, new| {
                 ran = true;
                 count(old, new)
             });
@@ -97,7 +92,7 @@ fn child() {
                 Ok(count) => format!("counted {count}"),
                 Err(error) => format!("{:?}, closure ran: {ran}", error_of::<()>(Err(error))),
             };
-            support::say(answer);
+            child::say(answer);
         }
         role => panic!("{role}"),
     }
@@ -114,7 +109,7 @@ fn acknowledged(base: &Path, slot: u32) -> u64 {
 }
 
 fn count_and_acknowledge(base: &Path, slot: &str) {
-    relaxed().update(base.join("watched/counter"), count).unwrap();
+    support::relaxed().update(base.join("watched/counter"), count).unwrap();
     acknowledge(base, slot);
 }
 
@@ -122,29 +117,24 @@ fn count_and_acknowledge(base: &Path, slot: &str) {
 /// of publishing.
 fn count_and_die(base: &Path, slot: &str, variant: u32) {
     let publishing = variant % 3 == 2;
-    relaxed()
+    support::relaxed()
         .update(base.join("watched/counter"), |old, new| {
             if variant % 3 == 0 {
-                kill_this_process();
+                child::kill_this_process();
             }
             count(old, new)?;
             if !publishing {
                 new.flush()?;
-                kill_this_process();
+                child::kill_this_process();
             }
             thread::spawn(move || {
                 thread::sleep(Duration::from_micros(u64::from(variant * 37 % 200)));
-                kill_this_process();
+                child::kill_this_process();
             });
             io::Result::Ok(())
         })
         .unwrap();
     acknowledge(base, slot);
-    thread::sleep(Duration::from_secs(60));
-}
-
-fn kill_this_process() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     thread::sleep(Duration::from_secs(60));
 }
 
@@ -172,7 +162,7 @@ fn eight_processes_lose_no_update(#[case] filesystem: &str, #[values(true, false
     let (base, watched) = counter_directory(filesystem, exists);
     let child = |slot| {
         let role = format!("count {slot} {increments}");
-        Child::new(&role, base.path()).command().spawn().unwrap()
+        Child::new(module_path!(), &role, base.path()).command().spawn().unwrap()
     };
     let children: Vec<_> = (0..SLOTS).map(child).collect();
     for mut child in children {
@@ -193,7 +183,7 @@ fn every_tenth_holder_is_killed_and_no_acknowledged_update_is_lost(
         let mut kills = 0;
         while acknowledged(base.path(), slot) < increments.into() {
             let role = format!("count-and-die {slot} 9 {}", kills + slot);
-            let status = Child::new(&role, base.path()).status();
+            let status = Child::new(module_path!(), &role, base.path()).status();
             assert_eq!(status.signal(), Some(9), "{status}");
             kills += 1;
         }
@@ -209,7 +199,7 @@ fn every_tenth_holder_is_killed_and_no_acknowledged_update_is_lost(
     assert!(sum >= u64::from(SLOTS * increments));
     assert!((sum..=sum + u64::from(kills)).contains(&total), "{sum} + {kills}: {total}");
 
-    relaxed().update(watched.join("counter"), count).unwrap();
+    support::relaxed().update(watched.join("counter"), count).unwrap();
     assert_eq!(support::listing(&watched), ["counter"]);
 }
 
@@ -218,7 +208,7 @@ fn threads_lose_no_update(#[values(true, false)] exists: bool) {
     let (_base, watched) = counter_directory("here", exists);
     thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| count_times(&relaxed(), &watched.join("counter"), 100));
+            scope.spawn(|| count_times(&support::relaxed(), &watched.join("counter"), 100));
         }
     });
     assert_eq!(counted(&watched.join("counter")), 800);
@@ -236,7 +226,7 @@ fn updates_through_links_exclude_each_other(#[case] exists: bool) {
     let names = [watched.join("counter"), base.join("relative"), base.join("chain")];
     thread::scope(|scope| {
         for name in &names {
-            scope.spawn(move || count_times(&relaxed(), name, 100));
+            scope.spawn(move || count_times(&support::relaxed(), name, 100));
         }
     });
     assert_eq!(counted(&watched.join("counter")), 300);
@@ -275,7 +265,7 @@ fn the_closure_reads_the_old_content(#[case] filesystem: &str) {
 fn any_buffer_will_do(#[values(0, 1, 7, 1 << 20)] capacity: usize) {
     let directory = Directory::new();
     let path = directory.file("file", "one\ntwo\n");
-    let options = relaxed().buffer_capacity(capacity);
+    let options = support::relaxed().buffer_capacity(capacity);
     let copy = |old: Option<&mut Reader>, new: &mut Writer| -> io::Result<()> {
         old.unwrap().lines().try_for_each(|line| writeln!(new, "{}!", line?))
     };
@@ -306,7 +296,7 @@ fn a_failure_changes_nothing_and_the_next_call_goes_on(
     let before = inode();
     match end {
         "error" => {
-            let result = relaxed().update(&path, |old, new| -> anyhow::Result<()> {
+            let result = support::relaxed().update(&path, |old, new| -> anyhow::Result<()> {
                 count(old, new)?;
                 anyhow::bail!("no")
             });
@@ -314,7 +304,7 @@ fn a_failure_changes_nothing_and_the_next_call_goes_on(
         }
         "panic" => {
             let panic = panic::catch_unwind(AssertUnwindSafe(|| {
-                relaxed().update(&path, |old, new| -> io::Result<()> {
+                support::relaxed().update(&path, |old, new| -> io::Result<()> {
                     count(old, new)?;
                     panic::resume_unwind(Box::new("a bug"))
                 })
@@ -322,7 +312,7 @@ fn a_failure_changes_nothing_and_the_next_call_goes_on(
             assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
         }
         _ => {
-            let status = Child::new(&format!("fail {end}"), &path).status();
+            let status = Child::new(module_path!(), &format!("fail {end}"), &path).status();
             assert_eq!(
                 (status.code(), status.signal()),
                 match end {
@@ -339,7 +329,7 @@ fn a_failure_changes_nothing_and_the_next_call_goes_on(
         "exit" | "kill" => assert!(left.len() <= 2, "{left:?}"),
         _ => assert!(left.is_empty(), "{left:?}"),
     }
-    assert_eq!(relaxed().update(&path, count).unwrap(), 1);
+    assert_eq!(support::relaxed().update(&path, count).unwrap(), 1);
     assert_eq!(support::listing(&watched), ["counter"]);
 }
 
@@ -350,10 +340,10 @@ fn a_dead_lock_entry_beside_the_file_goes(#[case] filesystem: &str) {
     let entry = watched.join(".counter.write-atomically-lock");
     fs::write(&entry, "").unwrap();
     let living = Living::holding(&entry);
-    relaxed().update(watched.join("counter"), count).unwrap();
+    support::relaxed().update(watched.join("counter"), count).unwrap();
     assert_eq!(support::listing(&watched).len(), 2, "the living one's entry has gone");
     drop(living);
-    relaxed().update(watched.join("counter"), count).unwrap();
+    support::relaxed().update(watched.join("counter"), count).unwrap();
     assert_eq!(support::listing(&watched), ["counter"]);
 }
 
@@ -379,34 +369,36 @@ fn the_same_path_inside_the_closure_is_an_error_at_once(
     }
     let nested = || {
         let result = match inner {
-            "if_missing" => relaxed().write_if_missing(&path, |_| io::Result::Ok(())).map(drop),
-            "update" => relaxed().update(&path, |_, _| io::Result::Ok(())),
-            name => relaxed().update(base.join(name), |_, _| io::Result::Ok(())),
+            "if_missing" => {
+                support::relaxed().write_if_missing(&path, |_| io::Result::Ok(())).map(drop)
+            }
+            "update" => support::relaxed().update(&path, |_, _| io::Result::Ok(())),
+            name => support::relaxed().update(base.join(name), |_, _| io::Result::Ok(())),
         };
         assert_eq!(error_of(result), (Step::Lock, io::ErrorKind::Deadlock));
     };
     match outer {
-        "update" => drop(relaxed().update(&path, |old, new| {
+        "update" => drop(support::relaxed().update(&path, |old, new| {
             nested();
             count(old, new)
         })),
-        _ => drop(relaxed().write_if_missing(&path, |new| {
+        _ => drop(support::relaxed().write_if_missing(&path, |new| {
             nested();
             count(None, new)
         })),
     }
     assert_eq!(counted(&path), 1);
     assert_eq!(support::listing(&watched), ["counter"]);
-    relaxed().update(&path, count).unwrap();
+    support::relaxed().update(&path, count).unwrap();
 }
 
 #[rstest]
 fn what_is_there_is_not_missing_inside_an_update() {
     let (_base, watched) = counter_directory("here", true);
     let path = watched.join("counter");
-    let answer = relaxed().update(&path, |old, new| {
+    let answer = support::relaxed().update(&path, |old, new| {
         count(old, new)?;
-        relaxed().write_if_missing(&path, |_| io::Result::Ok(()))
+        support::relaxed().write_if_missing(&path, |_| io::Result::Ok(()))
     });
     assert_eq!(answer.unwrap(), None);
 }
@@ -415,9 +407,9 @@ fn what_is_there_is_not_missing_inside_an_update() {
 fn other_paths_inside_the_closure_are_fine(#[values(true, false)] exists: bool) {
     let (base, watched) = counter_directory("here", exists);
     let other = base.join("other");
-    let nested = relaxed().update(watched.join("counter"), |old, new| {
+    let nested = support::relaxed().update(watched.join("counter"), |old, new| {
         count(old, new)?;
-        relaxed().update(&other, count)
+        support::relaxed().update(&other, count)
     });
     assert_eq!((nested.unwrap(), counted(&other), counted(&watched.join("counter"))), (1, 1, 1));
 }
@@ -428,9 +420,10 @@ fn another_thread_waits(#[values(true, false)] exists: bool) {
     let path = watched.join("counter");
     let (done, was_done) = mpsc::channel();
     thread::scope(|scope| {
-        relaxed()
+        support::relaxed()
             .update(&path, |old, new| {
-                scope.spawn(|| done.send(relaxed().update(&path, count).unwrap()).unwrap());
+                scope
+                    .spawn(|| done.send(support::relaxed().update(&path, count).unwrap()).unwrap());
                 let waited = was_done.recv_timeout(Duration::from_millis(100));
                 assert!(waited.is_err(), "it did not wait");
                 count(old, new)
@@ -448,7 +441,7 @@ fn what_somebody_else_did_meanwhile_is_not_lost(
 ) {
     let (base, watched) = counter_directory(filesystem, what != "created");
     let path = watched.join("counter");
-    let result = relaxed().update(&path, |old, new| {
+    let result = support::relaxed().update(&path, |old, new| {
         match what {
             "replaced" => {
                 fs::write(base.join("theirs"), "theirs")?;
@@ -490,9 +483,10 @@ fn what_can_not_be_updated_is_an_error_before_the_closure(
 ) {
     let directory = Directory::new();
     fs::create_dir(directory.join("directory")).unwrap();
-    support::run(process::Command::new("mkfifo").arg(directory.join("fifo")));
+    trees::make_fifo(&directory.join("fifo"));
     let path = if name.is_empty() { PathBuf::new() } else { directory.join(name) };
-    let result = relaxed().update(path, |_, _| -> io::Result<()> { panic!("the closure ran") });
+    let result =
+        support::relaxed().update(path, |_, _| -> io::Result<()> { panic!("the closure ran") });
     assert_eq!(error_of(result), (step, kind));
     assert_eq!(directory.listing(), ["directory", "fifo"]);
 }
@@ -502,7 +496,7 @@ fn a_link_that_is_not_to_be_followed_is_an_error_before_the_closure() {
     let directory = Directory::new();
     directory.file("file", "content");
     symlink("file", directory.join("link")).unwrap();
-    let options = relaxed().follow_symlinks(false);
+    let options = support::relaxed().follow_symlinks(false);
     let result = options
         .update(directory.join("link"), |_, _| -> io::Result<()> { panic!("the closure ran") });
     assert_eq!(error_of(result).0, Step::Resolve);
@@ -514,7 +508,7 @@ fn a_link_that_is_not_to_be_followed_is_an_error_before_the_closure() {
 #[rstest]
 fn missing_parents_are_made() {
     let base = Directory::new();
-    let options = relaxed().create_parents(true);
+    let options = support::relaxed().create_parents(true);
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| count_times(&options, &base.join("a/b/counter"), 20));
@@ -536,7 +530,8 @@ fn somebody_elses_file(#[case] file: u32, #[case] directory: u32, #[case] expect
     let (_base, watched) = counter_directory("here", true);
     support::set_mode(&watched.join("counter"), file);
     support::set_mode(&watched, directory);
-    let answer = Child::new("as-nobody", &watched.join("counter")).by_nobody().answer();
+    let answer =
+        Child::new(module_path!(), "as-nobody", &watched.join("counter")).by_nobody().answer();
     assert_eq!(answer, expected);
     assert_eq!(support::listing(&watched), ["counter"]);
 }
@@ -550,7 +545,13 @@ fn updates_in_place_exclude_each_other() {
     support::set_mode(&path, 0o666);
     support::set_mode(&watched, 0o1777);
     let inode = fs::metadata(&path).unwrap().ino();
-    let child = |_| Child::new("count-in-place 100", &path).by_nobody().command().spawn().unwrap();
+    let child = |_| {
+        Child::new(module_path!(), "count-in-place 100", &path)
+            .by_nobody()
+            .command()
+            .spawn()
+            .unwrap()
+    };
     let children: Vec<_> = (0..4).map(child).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());

@@ -1,16 +1,15 @@
-//! Promise 3 by counting: which system calls a write makes, and in which order. The numbers depend on
-//! no machine's speed.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
+//! Promises 3 and 9 by counting: which system calls a write makes, and in which order; how much memory it takes.
+//! The numbers depend on no machine's speed.
 
-mod support;
-
-use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use fs_err as fs;
 use rstest::rstest;
-use support::{Child, Directory};
-use write_atomically::{Change, Durability, WriteOptions, create_atomically};
+use write_atomically::{Change, WriteOptions, create_atomically};
+
+use crate::child::{self, Child};
+use crate::support::{self, Directory};
 
 /// The calls that a role makes between its two marks, in order.
 fn trace(role: &str, path: &Path) -> Vec<String> {
@@ -19,7 +18,7 @@ fn trace(role: &str, path: &Path) -> Vec<String> {
 
 /// The same for a process that is started by another command.
 fn trace_below(command: &[&str], role: &str, path: &Path) -> Vec<String> {
-    let log = support::strace(command, role, path);
+    let log = child::strace(module_path!(), command, role, path);
     let mark = log.lines().find(|line| line.contains("/mark\"")).expect("a mark");
     let thread = mark.split(' ').next().unwrap().to_owned();
     let calls = log.lines().filter_map(|line| line.strip_prefix(&thread)).map(str::trim_start);
@@ -34,6 +33,10 @@ fn trace_below(command: &[&str], role: &str, path: &Path) -> Vec<String> {
 
 fn names(calls: &[String]) -> Vec<&str> {
     calls.iter().map(|call| call.split('(').next().unwrap()).collect()
+}
+
+fn syncs_or_names(call: &str) -> bool {
+    ["sync", "rename", "link"].iter().any(|part| call.contains(part))
 }
 
 #[rstest]
@@ -51,10 +54,10 @@ fn what_is_promised_is_synced_in_order_and_nothing_else(
     let directory = Directory::new();
     let path = directory.join("file");
     let calls = trace(role, &path);
-    let names = names(&calls);
     let publish = if role.starts_with("replace") { "renameat" } else { "linkat" };
-    let is_relevant = |name: &&&str| name.contains("sync") || **name == publish;
-    assert_eq!(names.iter().filter(is_relevant).copied().collect::<Vec<_>>(), expected);
+    let mut made = names(&calls);
+    made.retain(|name| name.contains("sync") || *name == publish);
+    assert_eq!(made, expected);
 
     // The file first, then the directory.
     let descriptor = |call: &str| {
@@ -85,10 +88,9 @@ fn before_linux_6_17_btrfs_syncs_what_has_a_name(
 ) {
     let directory = Directory::on(filesystem);
     let calls = trace_below(&["setarch", "--uname-2.6"], role, &directory.join("file"));
-    let is_relevant =
-        |name: &&&str| ["sync", "rename", "link"].iter().any(|part| name.contains(part));
-    let is_relevant = |name: &&&str| is_relevant(name) && **name != "readlink";
-    assert_eq!(names(&calls).iter().filter(is_relevant).copied().collect::<Vec<_>>(), expected);
+    let mut made = names(&calls);
+    made.retain(|name| syncs_or_names(name) && *name != "readlink");
+    assert_eq!(made, expected);
     assert_eq!(directory.listing(), ["file"]);
 }
 
@@ -101,9 +103,9 @@ fn before_linux_6_17_btrfs_syncs_what_has_a_name(
 fn what_has_not_changed_is_synced_all_the_same(#[case] role: &str, #[case] expected: &[&str]) {
     let directory = Directory::new();
     let calls = trace(role, &directory.join("file"));
-    let is_relevant =
-        |name: &&&str| ["sync", "rename", "link"].iter().any(|part| name.contains(part));
-    assert_eq!(names(&calls).iter().filter(is_relevant).copied().collect::<Vec<_>>(), expected);
+    let mut made = names(&calls);
+    made.retain(|name| syncs_or_names(name));
+    assert_eq!(made, expected);
 }
 
 /// The lock is there before the file is read, and stays until its successor is durable.
@@ -224,7 +226,7 @@ fn a_parent_that_appears_between_two_calls_is_the_parent() {
     let parent = directory.join("a/b");
     fs::create_dir_all(&parent).unwrap();
     let options = ["-P", parent.to_str().unwrap(), "-e", "inject=openat:error=ENOENT:when=1"];
-    let log = support::strace(&options, "parents", &directory.join("file"));
+    let log = child::strace(module_path!(), &options, "parents", &directory.join("file"));
     assert!(log.contains("INJECTED"));
     assert_eq!(support::listing(&parent), ["file"]);
 }
@@ -241,7 +243,7 @@ fn without_statx_a_write_does_the_same(
     support::set_mode(&path, 0o640);
     let inject = format!("inject=statx:error={error}");
     let options = ["-e", "trace=statx", "-e", &inject];
-    let log = support::strace(&options, role, &path);
+    let log = child::strace(module_path!(), &options, role, &path);
     assert!(log.contains("INJECTED"));
     assert_eq!(support::read(&path), "some content");
     assert_eq!(support::mode(&path), 0o640);
@@ -286,13 +288,12 @@ fn a_short_output_is_written_back_while_metadata_is_looked_up(
     assert_eq!(names, expected);
 }
 
-/// VmHWM is the most that the process ever had in memory (proc_pid_status(5)).
 #[rstest]
 #[ignore = "slow, writes 1 GiB: run tests/privileged"]
 fn a_stream_of_any_length_takes_little_memory() {
     let directory = Directory::new();
     let path = directory.join("file");
-    let kilobytes: u64 = Child::new("stream", &path).answer().parse().unwrap();
+    let kilobytes: u64 = Child::new(module_path!(), "stream", &path).answer().parse().unwrap();
     assert!(kilobytes < 16 << 10, "{kilobytes} kB");
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 30);
     assert_eq!(directory.listing(), ["file"]);
@@ -301,14 +302,10 @@ fn a_stream_of_any_length_takes_little_memory() {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let mark = || drop(fs::metadata("/mark"));
     let (what, durability) = role.split_once(' ').unwrap_or((&role, ""));
-    let options = WriteOptions::new().durability(match durability {
-        "consistent" => Durability::Consistent,
-        "relaxed" => Durability::Relaxed,
-        _ => Durability::Durable,
-    });
+    let options = WriteOptions::new().durability(child::durability(durability));
     let write_some = |path: &Path| options.write(path, |w| w.write_all(b"some content")).unwrap();
     // The first call of its kind asks the kernel what it can; and the old file is there.
     let warm_up = path.with_file_name("warm-up");
@@ -393,9 +390,7 @@ fn child() {
                 std::io::Result::Ok(())
             });
             written.unwrap();
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-            support::say(peak.trim().trim_end_matches(" kB"));
+            child::say(child::peak_memory());
         }
         what => panic!("{what}"),
     }

@@ -15,10 +15,10 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(unix)]
 mod unix {
-    use std::fs;
     use std::path::Path;
     use std::process::{Command, Output, Stdio};
 
+    use fs_err as fs;
     use libtest_mimic::{Failed, Trial};
     use tempfile::TempDir;
 

@@ -1,18 +1,19 @@
 //! Promise 8: writers may race. Readers always see one whole version.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
-mod support;
-
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use fs_err as fs;
 use rstest::rstest;
-use support::{Child, Directory};
-use write_atomically::{Durability, WriteOptions, create_atomically};
+use rstest_reuse::apply;
+use write_atomically::create_atomically;
+
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory};
 
 const LINES: usize = 2000;
 
@@ -22,8 +23,7 @@ fn version(name: &str) -> String {
 
 fn replace(path: &Path, name: &str) {
     let content = version(name);
-    let options = WriteOptions::new().durability(Durability::Relaxed);
-    options.write(path, |w| std::io::Write::write_all(w, content.as_bytes())).unwrap();
+    support::relaxed().write(path, |w| std::io::Write::write_all(w, content.as_bytes())).unwrap();
 }
 
 fn assert_is_one_version(content: &str) {
@@ -32,24 +32,19 @@ fn assert_is_one_version(content: &str) {
     assert!(content.lines().all(|line| line == first), "a mixture");
 }
 
-#[rstest]
-#[case::here("here")]
-#[ignore = "needs a mounted xfs: run tests/privileged"]
-#[case::xfs("xfs")]
-#[ignore = "needs a mounted btrfs: run tests/privileged"]
-#[case::btrfs("btrfs")]
-#[ignore = "needs a mounted tmpfs: run tests/privileged"]
-#[case::tmpfs("tmpfs")]
-#[ignore = "needs a mounted overlayfs: run tests/privileged"]
-#[case::overlay("overlay")]
-#[ignore = "needs a mounted FUSE filesystem: run tests/privileged"]
-#[case::fuse("fuse")]
+#[apply(filesystems)]
 fn many_threads_and_processes_replace_one_file(#[case] filesystem: &str) {
     let directory = Directory::on(filesystem);
     let path = directory.join("file");
     replace(&path, "first");
     let processes: Vec<_> = (0..8)
-        .map(|_| Child::new("replace", &path).command().stderr(Stdio::piped()).spawn().unwrap())
+        .map(|_| {
+            Child::new(module_path!(), "replace", &path)
+                .command()
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
         .collect();
     let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -111,7 +106,7 @@ fn one_of_many_creates() {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     assert_eq!(role, "replace");
     for n in 0..50 {
         replace(&path, &format!("process {} {n}", std::process::id()));

@@ -1,29 +1,22 @@
-//! `write_if_changed`: what has not changed is not touched.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
+//! Promises 1, 2 and 9 for `write_if_changed`: a file whose content is the same is not touched.
 
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-
-use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process;
-use std::thread;
-use std::time::Duration;
 
-use filesystems::filesystems;
+use fs_err::os::unix::fs::{OpenOptionsExt, symlink};
+use fs_err::{self as fs, File};
 use rstest::rstest;
 use rstest_reuse::apply;
-use support::{Child, Directory};
 use write_atomically::{Change, Durability, Error, WriteOptions, write_if_changed};
 
-fn relaxed() -> WriteOptions {
-    WriteOptions::new().durability(Durability::Relaxed)
-}
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory};
+use crate::trees;
 
 /// Everything that touching a file would change.
 #[derive(Debug, PartialEq)]
@@ -65,45 +58,39 @@ fn other(length: usize, how: &str) -> Vec<u8> {
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     match role.as_str() {
         "exit" | "kill" => {
-            let _ = relaxed().write_if_changed(&path, |w| {
+            let _ = support::relaxed().write_if_changed(&path, |w| {
                 w.write_all(b"half")?;
                 w.flush()?;
                 match role.as_str() {
                     "exit" => process::exit(7),
-                    _ => kill_this_process(),
+                    _ => child::kill_this_process(),
                 }
                 io::Result::Ok(())
             });
         }
         "write 1" => {
-            let answer = match relaxed().write_if_changed(&path, |w| w.write_all(b"1")) {
+            let answer = match support::relaxed().write_if_changed(&path, |w| w.write_all(b"1")) {
                 Ok(change) => format!("{change:?}"),
                 Err(error) => format!("{:?}", error.kind()),
             };
-            support::say(answer);
+            child::say(answer);
         }
         "write 1 in place" => {
-            let options = relaxed().overwrite_in_place(true);
-            support::say(format!("{:?}", options.write_if_changed(&path, |w| w.write_all(b"1"))));
+            let options = support::relaxed().overwrite_in_place(true);
+            child::say(format!("{:?}", options.write_if_changed(&path, |w| w.write_all(b"1"))));
         }
         "compare a lot" => {
             let length = fs::metadata(&path).unwrap().len();
-            let change = relaxed().write_if_changed(&path, |w| w.file()?.set_len(length)).unwrap();
+            let change =
+                support::relaxed().write_if_changed(&path, |w| w.file()?.set_len(length)).unwrap();
             assert_eq!(change, Change::Unchanged(()));
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-            support::say(peak.trim().strip_suffix(" kB").unwrap());
+            child::say(child::peak_memory());
         }
         role => panic!("{role}"),
     }
-}
-
-fn kill_this_process() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    thread::sleep(Duration::from_secs(60));
 }
 
 #[apply(filesystems)]
@@ -139,7 +126,7 @@ fn other_bytes_are_published(
     let path = directory.file("file", bytes(length));
     support::set_mode(&path, 0o640);
     let new = other(length, how);
-    let change = relaxed().write_if_changed(&path, |w| w.write_all(&new).map(|()| 42));
+    let change = support::relaxed().write_if_changed(&path, |w| w.write_all(&new).map(|()| 42));
     assert_eq!(change.unwrap(), Change::Written(42));
     assert!(fs::read(&path).unwrap() == new);
     assert_eq!(support::mode(&path), 0o640);
@@ -161,7 +148,8 @@ fn what_is_missing_is_written(#[case] filesystem: &str, #[values("", "content")]
 fn missing_parents_are_made() {
     let directory = Directory::new();
     let path = directory.join("a/b/file");
-    let write = || relaxed().create_parents(true).write_if_changed(&path, |w| w.write_all(b"1"));
+    let write =
+        || support::relaxed().create_parents(true).write_if_changed(&path, |w| w.write_all(b"1"));
     assert_eq!(write().unwrap(), Change::Written(()));
     assert_eq!(write().unwrap(), Change::Unchanged(()));
     assert_eq!(directory.listing(), ["a"]);
@@ -174,9 +162,9 @@ fn links_are_followed_unless_they_must_not_be() {
     symlink("file", &link).unwrap();
     let before = identity(&file);
     let write = |w: &mut write_atomically::Writer| w.write_all(b"1");
-    assert_eq!(relaxed().write_if_changed(&link, write).unwrap(), Change::Unchanged(()));
+    assert_eq!(support::relaxed().write_if_changed(&link, write).unwrap(), Change::Unchanged(()));
     assert_eq!(identity(&file), before);
-    let change = relaxed().follow_symlinks(false).write_if_changed(&link, write);
+    let change = support::relaxed().follow_symlinks(false).write_if_changed(&link, write);
     assert_eq!(change.unwrap(), Change::Written(()));
     assert!(!link.is_symlink());
     assert_eq!(identity(&file), before);
@@ -189,7 +177,7 @@ fn only_the_bytes_count() {
     let path = directory.file("file", "1");
     support::set_mode(&path, 0o644);
     let write = |bytes: &'static str| {
-        relaxed().mode(0o600).write_if_changed(&path, |w| write!(w, "{bytes}"))
+        support::relaxed().mode(0o600).write_if_changed(&path, |w| write!(w, "{bytes}"))
     };
     assert_eq!(write("1").unwrap(), Change::Unchanged(()));
     assert_eq!(support::mode(&path), 0o644);
@@ -211,7 +199,7 @@ fn a_failure_leaves_everything_as_it_was(
     let before = exists.then(|| identity(&path));
     match end {
         "error" => {
-            let result = relaxed().write_if_changed(&path, |w| -> anyhow::Result<()> {
+            let result = support::relaxed().write_if_changed(&path, |w| -> anyhow::Result<()> {
                 w.write_all(b"half")?;
                 anyhow::bail!("no")
             });
@@ -220,12 +208,12 @@ fn a_failure_leaves_everything_as_it_was(
         "panic" => {
             let panic = panic::catch_unwind(AssertUnwindSafe(|| {
                 let write = |_: &mut _| panic::resume_unwind(Box::new("a bug"));
-                relaxed().write_if_changed::<(), io::Error>(&path, write)
+                support::relaxed().write_if_changed::<(), io::Error>(&path, write)
             }));
             assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
         }
         _ => {
-            let status = Child::new(end, &path).status();
+            let status = Child::new(module_path!(), end, &path).status();
             assert!(matches!((status.code(), status.signal()), (Some(7), None) | (None, Some(9))));
         }
     }
@@ -235,7 +223,7 @@ fn a_failure_leaves_everything_as_it_was(
         assert_eq!(directory.listing(), expected);
     }
     let write = |w: &mut write_atomically::Writer| w.write_all(b"old");
-    let change = relaxed().write_if_changed(&path, write).unwrap();
+    let change = support::relaxed().write_if_changed(&path, write).unwrap();
     assert_eq!(change, if exists { Change::Unchanged(()) } else { Change::Written(()) });
     assert_eq!(directory.listing(), ["file"]);
 }
@@ -245,7 +233,7 @@ fn a_dead_staging_entry_goes_also_if_nothing_has_changed(#[case] filesystem: &st
     let directory = Directory::on(filesystem);
     let path = directory.file("file", "1");
     directory.file(".file.write-atomically", "left by a killed writer");
-    let change = relaxed().write_if_changed(&path, |w| w.write_all(b"1")).unwrap();
+    let change = support::relaxed().write_if_changed(&path, |w| w.write_all(b"1")).unwrap();
     assert_eq!(change, Change::Unchanged(()));
     assert_eq!(directory.listing(), ["file"]);
 }
@@ -254,12 +242,12 @@ fn a_dead_staging_entry_goes_also_if_nothing_has_changed(#[case] filesystem: &st
 fn a_fifo_is_always_written() {
     let directory = Directory::new();
     let path = directory.join("fifo");
-    support::run(process::Command::new("mkfifo").arg(&path));
+    trees::make_fifo(&path);
     // With a reader that is always there, nobody waits for anybody.
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let mut reader = File::options().read(true).custom_flags(flags).open(&path).unwrap();
     for _ in 0..2 {
-        let change = relaxed().write_if_changed(&path, |w| w.write_all(b"1")).unwrap();
+        let change = support::relaxed().write_if_changed(&path, |w| w.write_all(b"1")).unwrap();
         assert_eq!(change, Change::Written(()));
         let mut content = [0; 8];
         let length = reader.read(&mut content).unwrap();
@@ -278,7 +266,7 @@ fn what_can_not_be_written_is_an_error_before_the_closure(
     let directory = Directory::new();
     fs::create_dir(directory.join("directory")).unwrap();
     let write = |_: &mut _| -> io::Result<()> { panic!("the closure ran") };
-    let error = relaxed().write_if_changed(directory.join(name), write).unwrap_err();
+    let error = support::relaxed().write_if_changed(directory.join(name), write).unwrap_err();
     assert!(Error::find(&error).is_some());
     assert_eq!(error.kind(), kind);
     assert_eq!(directory.listing(), ["directory"]);
@@ -289,7 +277,7 @@ fn comparing_takes_constant_memory() {
     let directory = Directory::new();
     let path = directory.file("file", "");
     File::options().write(true).open(&path).unwrap().set_len(1 << 28).unwrap();
-    let peak: u64 = Child::new("compare a lot", &path).answer().parse().unwrap();
+    let peak: u64 = Child::new(module_path!(), "compare a lot", &path).answer().parse().unwrap();
     assert!(peak < 16 << 10, "{peak} KiB");
 }
 
@@ -311,7 +299,7 @@ fn somebody_elses_file(
     support::set_mode(&path, file);
     support::set_mode(&base.join("watched"), mode);
     let before = identity(&path);
-    assert_eq!(Child::new(role, &path).by_nobody().answer(), expected);
+    assert_eq!(Child::new(module_path!(), role, &path).by_nobody().answer(), expected);
     if !expected.contains("Written") {
         let mut after = identity(&path);
         // Only the owner may read without being noticed.

@@ -1,20 +1,20 @@
 //! Promise 7: the destination keeps its identity, and access is never widened.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
 
-mod support;
-
-use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use fs_err as fs;
+use fs_err::os::unix::fs::chown;
 use rstest::rstest;
 use rustix::fs::Mode;
-use support::{Child, Directory, NOBODY, mode, run, set_mode};
 use write_atomically::{WriteOptions, write, write_atomically};
+
+use crate::child::{self, Child};
+use crate::support::{self, Directory, NOBODY, mode, run, set_mode};
 
 /// The umask belongs to the process, so it is a child's.
 #[rstest]
@@ -24,7 +24,7 @@ use write_atomically::{WriteOptions, write, write_atomically};
 fn a_new_file_has_the_mode_of_any_new_file(#[case] umask: &str, #[case] expected: u32) {
     let directory = Directory::new();
     let path = directory.join("file");
-    assert!(Child::new(&format!("umask {umask}"), &path).status().success());
+    assert!(Child::new(module_path!(), &format!("umask {umask}"), &path).status().success());
     assert_eq!(format!("{:o}", mode(&path)), format!("{expected:o}"));
 }
 
@@ -39,7 +39,7 @@ fn the_old_mode_is_kept_whatever_the_umask(#[case] old: u32, #[values("022", "07
     let directory = Directory::new();
     let path = directory.file("file", "old");
     set_mode(&path, old);
-    assert!(Child::new(&format!("umask {umask}"), &path).status().success());
+    assert!(Child::new(module_path!(), &format!("umask {umask}"), &path).status().success());
     assert_eq!(format!("{:o}", mode(&path)), format!("{old:o}"));
     assert_eq!(support::read(&path), "new");
 }
@@ -69,7 +69,7 @@ fn an_exact_mode_is_exact_whatever_the_umask(
         set_mode(&path, old);
     }
     let role = format!("umask {umask} mode {exact}");
-    assert!(Child::new(&role, &path).status().success());
+    assert!(Child::new(module_path!(), &role, &path).status().success());
     assert_eq!(format!("{:o}", mode(&path)), format!("{exact:o}"));
 }
 
@@ -120,7 +120,7 @@ fn the_staging_file_is_never_more_open_than_the_destination(
         let staged = std::sync::Mutex::new(None);
         thread::scope(|scope| {
             let watch = scope.spawn(|| {
-                let file: fs::File = loop {
+                let file: std::fs::File = loop {
                     match staged.lock().unwrap().take() {
                         Some(file) => break file,
                         None => thread::yield_now(),
@@ -190,7 +190,7 @@ fn a_user_over_somebody_elses_file_widens_nothing(#[case] old: u32, #[case] expe
     let path = directory.file("file", "old");
     set_mode(&path, old);
     chown(&path, Some(1234), Some(2345)).unwrap();
-    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new(module_path!(), "write", &path).by_nobody().answer(), "Ok(())");
     let stat = fs::metadata(&path).unwrap();
     assert_eq!((stat.uid(), stat.gid()), (NOBODY, NOBODY));
     assert_eq!(format!("{:o}", stat.mode() & 0o7777), format!("{expected:o}"));
@@ -208,7 +208,7 @@ fn a_user_keeps_a_group_of_their_own() {
     let path = directory.file("file", "old");
     set_mode(&path, 0o664);
     chown(&path, Some(1234), Some(NOBODY)).unwrap();
-    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new(module_path!(), "write", &path).by_nobody().answer(), "Ok(())");
     let stat = fs::metadata(&path).unwrap();
     assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (NOBODY, NOBODY, 0o664));
 }
@@ -295,7 +295,7 @@ fn a_user_over_somebody_elses_file_keeps_the_acl() {
     chown(&path, Some(1234), Some(2345)).unwrap();
     let set = format!("u::rw,u:{NOBODY}:rw,u:77:r,g::rw,m::rw,o::-");
     run(Command::new("setfacl").args(["--set", &set]).arg(&path));
-    assert_eq!(Child::new("write", &path).by_nobody().answer(), "Ok(())");
+    assert_eq!(Child::new(module_path!(), "write", &path).by_nobody().answer(), "Ok(())");
     let acl = acl(&path);
     for line in ["user::rw-", "user:65534:rw-", "user:77:r--", "group::---", "other::---"] {
         assert!(acl.lines().any(|l| l.trim() == line), "{line} is not in\n{acl}");
@@ -366,7 +366,7 @@ fn what_is_kept_of_a_failure_is_no_more_open_than_the_destination(
     };
     fs::write(&partial, "of an earlier failure").unwrap();
     let role = format!("umask 022 keep {}", partial.display());
-    assert!(!Child::new(&role, &path).status().success());
+    assert!(!Child::new(module_path!(), &role, &path).status().success());
     assert_eq!(support::read(&partial), "new");
     assert_eq!(format!("{:o}", mode(&partial)), format!("{expected:o}"));
     assert_eq!(path.exists(), old.is_some());
@@ -390,7 +390,7 @@ fn what_is_kept_of_a_failure_is_no_more_open_than_the_mode_that_was_asked_for() 
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     let words: Vec<&str> = role.split(' ').collect();
     let umask = |octal| {
         let mask = u32::from_str_radix(octal, 8).unwrap();
@@ -415,7 +415,7 @@ fn child() {
             });
             drop(result);
         }
-        ["write"] => support::say(format!("{:?}", write(&path, "new"))),
+        ["write"] => child::say(format!("{:?}", write(&path, "new"))),
         _ => panic!("{role}"),
     }
 }

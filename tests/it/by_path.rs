@@ -1,107 +1,36 @@
-//! `write_path_atomically`: whatever the producer does at its path, the destination is whole.
-#![cfg(all(target_os = "linux", feature = "anyhow"))]
+//! Promises 1 to 4 and 7 for `write_path_atomically` on Linux: whatever the producer does at its path, the
+//! destination is whole. `private` has the tests that run on other platforms, too.
 
-#[path = "support/filesystems.rs"]
-mod filesystems;
-mod support;
-#[path = "support/trees.rs"]
-mod trees;
-
-use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process;
 
-use filesystems::filesystems;
+use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
-use rstest_reuse::{self, apply};
-use support::{Child, Directory, Mount, NOBODY};
-use write_atomically::{Durability, Error, Step, WriteOptions, write, write_path_atomically};
+use rstest_reuse::apply;
+use write_atomically::{Error, Step, WriteOptions, write, write_path_atomically};
 
-fn prepare(filesystem: &str, old: Option<&str>) -> Directory {
-    support::prepare(filesystem, "file.txt", old)
-}
-
-#[track_caller]
-fn assert_state(directory: &Directory, content: Option<&str>) {
-    support::assert_state(directory, "file.txt", content);
-}
-
-fn step(error: &anyhow::Error) -> Step {
-    Error::find(error.as_ref()).expect("an error of the library").step()
-}
-
-/// Ways to leave a whole file at a path, and more.
-fn produce(how: &str, staged: &Path) -> io::Result<()> {
-    let beside = |name: &str| staged.with_file_name(name);
-    match how {
-        "plain" => {}
-        "by renaming another over it" => {
-            fs::write(staged, "half")?;
-            fs::write(beside("other"), "new")?;
-            return fs::rename(beside("other"), staged);
-        }
-        "with side files" => {
-            fs::write(beside("file.txt-journal"), "journal")?;
-            fs::create_dir_all(beside("parts/1/2"))?;
-            fs::write(beside("parts/1/2/3"), "part")?;
-            symlink("../neighbour", beside("link"))?;
-            symlink("..", beside("parts/up"))?;
-            trees::make_fifo(&beside("fifo"));
-            fs::set_permissions(beside("parts/1"), fs::Permissions::from_mode(0o500))?;
-            fs::set_permissions(beside("parts"), fs::Permissions::from_mode(0o000))?;
-        }
-        "with a backup that is a link" => {
-            fs::write(staged, "new")?;
-            return fs::hard_link(staged, beside("file.txt~"));
-        }
-        "from a cache" => {
-            let cached = staged.ancestors().nth(2).unwrap().join("neighbour");
-            fs::write(&cached, "new")?;
-            fs::set_permissions(&cached, fs::Permissions::from_mode(0o640))?;
-            return fs::hard_link(cached, staged);
-        }
-        "by a program" => {
-            let status = process::Command::new("cp").arg("/dev/null").arg(staged).status()?;
-            assert!(status.success());
-        }
-        "without write permission" => {
-            fs::write(staged, "new")?;
-            return fs::set_permissions(staged, fs::Permissions::from_mode(0o444));
-        }
-        "calling the library" => return write(staged, "new"),
-        how => panic!("{how}"),
-    }
-    fs::write(staged, "new")
-}
+use crate::child::{self, Child};
+use crate::filesystems::filesystems;
+use crate::support::{self, Directory, Mount, NOBODY, assert_state, prepare};
+use crate::trees;
 
 #[apply(filesystems)]
-fn what_the_producer_leaves_is_published_and_nothing_else(
+fn what_a_program_leaves_is_published(
     #[case] filesystem: &str,
     #[values(Some("old"), None)] old: Option<&str>,
-    #[values(
-        "plain",
-        "by renaming another over it",
-        "with side files",
-        "with a backup that is a link",
-        "by a program",
-        "without write permission",
-        "calling the library"
-    )]
-    how: &str,
 ) {
     let directory = prepare(filesystem, old);
-    let value = write_path_atomically(directory.join("file.txt"), |staged| {
-        produce(how, staged)?;
-        if let Some(old) = old {
-            assert_eq!(support::read(&directory.join("file.txt")), old);
-        }
-        Ok(42)
-    });
-    assert_eq!(value.unwrap(), 42);
+    let new = directory.file("input", "new");
+    write_path_atomically(directory.join("file"), |staged| {
+        support::run(process::Command::new("cp").args([&new, staged]));
+        Ok(())
+    })
+    .unwrap();
+    fs::remove_file(new).unwrap();
     assert_state(&directory, Some("new"));
 }
 
@@ -111,110 +40,48 @@ fn a_file_with_another_name_is_published_as_a_copy(
     #[values(Some("old"), None)] old: Option<&str>,
 ) {
     let directory = prepare(filesystem, old);
-    let path = directory.join("file.txt");
-    write_path_atomically(&path, |staged| Ok(produce("from a cache", staged)?)).unwrap();
+    let path = directory.join("file");
+    let cached = directory.join("neighbour");
+    write_path_atomically(&path, |staged| {
+        fs::write(&cached, "new")?;
+        support::set_mode(&cached, 0o640);
+        Ok(fs::hard_link(&cached, staged)?)
+    })
+    .unwrap();
     assert_eq!(support::read(&path), "new");
-    assert_eq!(directory.listing(), ["file.txt", "neighbour"]);
+    assert_eq!(directory.listing(), ["file", "neighbour"]);
     assert_eq!(fs::metadata(&path).unwrap().nlink(), 1);
     assert_eq!(support::mode(&directory.join("neighbour")), 0o640, "the cache was changed");
     assert_eq!(support::mode(&path), if old.is_some() { 0o644 } else { 0o640 });
 }
 
 #[apply(filesystems)]
-fn what_is_no_regular_file_is_an_error(
+fn what_is_neither_file_nor_directory_is_an_error(
     #[case] filesystem: &str,
     #[values(Some("old"), None)] old: Option<&str>,
-    #[values("nothing", "link", "dangling link", "fifo", "directory", "socket")] left: &str,
+    #[values("link", "dangling link", "fifo", "socket")] left: &str,
 ) {
     let directory = prepare(filesystem, old);
-    let error = write_path_atomically(directory.join("file.txt"), |staged| {
+    let error = write_path_atomically(directory.join("file"), |staged| {
         match left {
-            "nothing" => {}
             "link" => symlink("../neighbour", staged)?,
             "dangling link" => symlink("nowhere", staged)?,
             "fifo" => trees::make_fifo(staged),
-            "directory" => fs::create_dir(staged)?,
             _ => drop(UnixListener::bind(staged)?),
         }
         Ok(())
     });
     let error = error.unwrap_err();
-    assert_eq!(step(&error), Step::Publish, "{error}");
+    assert_eq!(support::step(&error), Step::Publish, "{error}");
     assert!(!Error::find(error.as_ref()).unwrap().replaced());
     assert_state(&directory, old);
-}
-
-#[apply(filesystems)]
-fn a_closure_that_fails_leaves_everything_as_it_was(
-    #[case] filesystem: &str,
-    #[values(Some("old"), None)] old: Option<&str>,
-    #[values("error", "panic")] end: &str,
-    #[values("plain", "with side files")] how: &str,
-) {
-    let directory = prepare(filesystem, old);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        write_path_atomically::<()>(directory.join("file.txt"), |staged| {
-            produce(how, staged)?;
-            match end {
-                "panic" => panic::resume_unwind(Box::new("a bug")),
-                _ => anyhow::bail!("no more rows"),
-            }
-        })
-    }));
-    match result {
-        Ok(error) => assert_eq!(error.unwrap_err().to_string(), "no more rows"),
-        Err(panic) => assert_eq!(panic.downcast_ref(), Some(&"a bug")),
-    }
-    assert_state(&directory, old);
-}
-
-#[apply(filesystems)]
-fn what_a_killed_process_leaves_goes_with_the_next_write(
-    #[case] filesystem: &str,
-    #[values(Some("old"), None)] old: Option<&str>,
-    #[values("exit", "kill")] end: &str,
-    #[values("by path", "by path that fails", "plain", "batch")] next: &str,
-) {
-    let directory = prepare(filesystem, old);
-    let path = directory.join("file.txt");
-    assert!(!Child::new(end, &path).status().success());
-    let left = directory.listing().into_iter().filter(|name| name.ends_with("write-atomically"));
-    assert_eq!(left.collect::<Vec<_>>(), [".file.txt.write-atomically"]);
-    if let Some(old) = old {
-        assert_eq!(support::read(&path), old);
-    }
-
-    let new = |staged: &Path| fs::write(staged, "next");
-    let expected = match next {
-        "by path" => write_path_atomically(&path, |staged| Ok(new(staged)?)).map(|()| Some("next")),
-        "by path that fails" => {
-            let failed = write_path_atomically::<()>(&path, |_| anyhow::bail!("no"));
-            assert!(failed.is_err());
-            Ok(old)
-        }
-        "plain" => write(&path, "next").map(|()| Some("next")).map_err(Into::into),
-        _ => write_atomically::write_batch(|batch| {
-            batch.write(&path, |w| Ok(io::Write::write_all(w, b"next")?))
-        })
-        .map(|()| Some("next")),
-    };
-    assert_state(&directory, expected.unwrap());
 }
 
 #[rstest]
 #[ignore = "what other tests run as a child process"]
 fn child() {
-    let Some((role, path)) = support::role() else { return };
+    let Some((role, path)) = child::role() else { return };
     match role.as_str() {
-        "exit" | "kill" => write_path_atomically(path, |staged| {
-            produce("with side files", staged)?;
-            if role == "exit" {
-                process::exit(7);
-            }
-            support::run(process::Command::new("kill").args(["-9", &process::id().to_string()]));
-            Ok(())
-        })
-        .unwrap(),
         "relative" => {
             std::env::set_current_dir(path.parent().unwrap()).unwrap();
             let value = write_path_atomically(path.file_name().unwrap(), |staged| {
@@ -222,15 +89,15 @@ fn child() {
                 fs::write(staged, "new")?;
                 Ok(staged.is_absolute() && staged.starts_with(path.parent().unwrap()))
             });
-            support::say(value.unwrap());
+            child::say(value.unwrap());
         }
         "no descriptors" => {
-            trees::limit_descriptors(64);
+            child::limit_descriptors(64);
             let used = write_path_atomically(path, |staged| {
                 fs::write(staged, "new")?;
-                Ok(trees::use_all_descriptors())
+                Ok(child::use_all_descriptors())
             });
-            support::say(!used.unwrap().is_empty());
+            child::say(!used.unwrap().is_empty());
         }
         "refused" => {
             let mut ran = false;
@@ -239,15 +106,10 @@ fn child() {
                 Ok(())
             })
             .unwrap_err();
-            support::say(format!("{:?} {ran}", step(&error)));
+            child::say(format!("{:?} {ran}", support::step(&error)));
         }
         "durable" | "consistent" | "relaxed" => {
-            let durability = match role.as_str() {
-                "durable" => Durability::Durable,
-                "consistent" => Durability::Consistent,
-                _ => Durability::Relaxed,
-            };
-            let options = WriteOptions::new().durability(durability);
+            let options = WriteOptions::new().durability(child::durability(&role));
             options.write_path(path, |staged| fs::write(staged, "new")).unwrap();
         }
         role => {
@@ -258,25 +120,9 @@ fn child() {
                 fs::write(staged, "new")?;
                 Ok(support::mode(staged.parent().unwrap()))
             });
-            support::say(format!("{:o}", staging.unwrap()));
+            child::say(format!("{:o}", staging.unwrap()));
         }
     }
-}
-
-#[rstest]
-fn the_staging_path_is_private_empty_and_keeps_the_name() {
-    let directory = prepare("here", Some("old"));
-    write_path_atomically(directory.join("file.txt"), |staged| {
-        let around = staged.parent().unwrap();
-        assert!(staged.is_absolute());
-        assert_eq!(staged.file_name().unwrap(), "file.txt");
-        assert_eq!(around.parent().unwrap(), directory.path().canonicalize()?);
-        assert_eq!(support::mode(around), 0o1700);
-        assert_eq!(support::listing(around), [""; 0]);
-        Ok(fs::write(staged, "new")?)
-    })
-    .unwrap();
-    assert_state(&directory, Some("new"));
 }
 
 /// mkdir(2): the umask takes away from a new directory's mode, a set-group-ID directory adds to it.
@@ -288,7 +134,7 @@ fn the_staging_directory_is_private_and_usable_whatever_the_umask(
     let directory = prepare("here", Some("old"));
     support::set_mode(directory.path(), around);
     let role = format!("umask {umask}");
-    let staging = Child::new(&role, &directory.join("file.txt")).answer();
+    let staging = Child::new(module_path!(), &role, &directory.join("file")).answer();
     assert_eq!(staging, format!("{:o}", around & 0o2000 | 0o1700));
     assert_eq!(support::mode(directory.path()), around);
     assert_state(&directory, Some("new"));
@@ -299,10 +145,9 @@ fn the_staging_directory_is_private_and_usable_whatever_the_umask(
 fn what_several_killed_writers_left_goes_with_the_next_write() {
     let directory = prepare("here", Some("old"));
     for nth in ["", "-1", "-2", "-3"] {
-        directory.file(format!(".file.txt.write-atomically{nth}"), "left by a killed writer");
+        directory.file(format!(".file.write-atomically{nth}"), "left by a killed writer");
     }
-    write_path_atomically(directory.join("file.txt"), |staged| Ok(fs::write(staged, "new")?))
-        .unwrap();
+    write_path_atomically(directory.join("file"), |staged| Ok(fs::write(staged, "new")?)).unwrap();
     assert_state(&directory, Some("new"));
 }
 
@@ -311,7 +156,7 @@ fn what_several_killed_writers_left_goes_with_the_next_write() {
 #[case::without_descriptors("no descriptors")]
 fn what_the_closure_does_to_the_process_does_not_matter(#[case] role: &str) {
     let directory = prepare("here", Some("old"));
-    assert_eq!(Child::new(role, &directory.join("file.txt")).answer(), "true");
+    assert_eq!(Child::new(module_path!(), role, &directory.join("file")).answer(), "true");
     assert_state(&directory, Some("new"));
 }
 
@@ -370,7 +215,7 @@ fn the_mode_is_carried_over(
     #[case] expected: u32,
 ) {
     let directory = prepare("here", old.map(|_| "old"));
-    let path = directory.join("file.txt");
+    let path = directory.join("file");
     if let Some(old) = old {
         support::set_mode(&path, old);
         rustix::fs::setxattr(&path, "user.note", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
@@ -378,7 +223,7 @@ fn the_mode_is_carried_over(
     let options = option.map_or(WriteOptions::new(), |mode| WriteOptions::new().mode(mode));
     let result: io::Result<()> = options.write_path(&path, |staged| {
         fs::write(staged, "new")?;
-        fs::set_permissions(staged, fs::Permissions::from_mode(produced))
+        fs::set_permissions(staged, std::fs::Permissions::from_mode(produced))
     });
     result.unwrap();
     assert_eq!(format!("{:o}", support::mode(&path)), format!("{expected:o}"));
@@ -393,7 +238,7 @@ fn the_mode_is_carried_over(
 #[rstest]
 #[case::missing_directory("missing/file", Step::Resolve)]
 #[case::directory("directory", Step::Resolve)]
-#[case::trailing_slash("file.txt/", Step::Resolve)]
+#[case::trailing_slash("file/", Step::Resolve)]
 #[case::empty("", Step::Resolve)]
 #[case::fifo("fifo", Step::Resolve)]
 #[case::null("/dev/null", Step::Resolve)]
@@ -411,7 +256,7 @@ fn what_can_be_known_is_refused_before_the_closure(#[case] path: &str, #[case] e
     })
     .unwrap_err();
     assert!(!ran, "the closure ran in vain");
-    assert_eq!(step(&error), expected);
+    assert_eq!(support::step(&error), expected);
     assert_eq!(trees::tree(directory.path()), before);
 }
 
@@ -424,13 +269,13 @@ fn what_may_not_be_written_is_refused(
     #[case] expected: &str,
 ) {
     let directory = prepare("here", Some("old"));
-    let path = directory.join("file.txt");
+    let path = directory.join("file");
     if support::is_root() {
-        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+        fs_err::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
     }
     support::set_mode(&path, mode);
     support::set_mode(directory.path(), directory_mode);
-    assert_eq!(Child::new("refused", &path).by_nobody().answer(), expected);
+    assert_eq!(Child::new(module_path!(), "refused", &path).by_nobody().answer(), expected);
     support::set_mode(directory.path(), 0o755);
     assert_state(&directory, Some("old"));
 }
@@ -438,7 +283,7 @@ fn what_may_not_be_written_is_refused(
 #[rstest]
 fn writers_of_one_destination_do_not_disturb_each_other() {
     let directory = prepare("here", Some("old"));
-    let path = directory.join("file.txt");
+    let path = directory.join("file");
     write_path_atomically(&path, |outer| {
         fs::write(outer, "outer")?;
         write(&path, "plain")?;
@@ -456,28 +301,9 @@ fn writers_of_one_destination_do_not_disturb_each_other() {
 }
 
 #[rstest]
-fn what_failed_is_kept_where_that_was_asked_for(#[values(true, false)] panics: bool) {
-    let directory = prepare("here", Some("old"));
-    let options = WriteOptions::new().keep_failed(directory.join("kept"));
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        options.write_path(directory.join("file.txt"), |staged| {
-            fs::write(staged, "partial")?;
-            match panics {
-                true => panic::resume_unwind(Box::new("a bug")),
-                false => io::Result::<()>::Err(io::ErrorKind::Other.into()),
-            }
-        })
-    }));
-    assert!(!matches!(result, Ok(Ok(()))));
-    assert_eq!(support::read(&directory.join("kept")), "partial");
-    fs::remove_file(directory.join("kept")).unwrap();
-    assert_state(&directory, Some("old"));
-}
-
-#[rstest]
 fn missing_parents_are_made_when_publishing(#[values(true, false)] fails: bool) {
     let directory = prepare("here", None);
-    let path = directory.join("a/b/file.txt");
+    let path = directory.join("a/b/file");
     let result = WriteOptions::new().create_parents(true).write_path(&path, |staged| {
         fs::write(staged, "new")?;
         assert!(!directory.join("a").exists());
@@ -497,7 +323,7 @@ fn missing_parents_are_made_when_publishing(#[values(true, false)] fails: bool) 
 #[ignore = "needs root in a mount namespace of its own: run tests/privileged"]
 fn what_is_mounted_is_overwritten_in_place_if_asked_for() {
     let directory = prepare("here", Some("old"));
-    let (path, real) = (directory.join("file.txt"), directory.file("real", "old"));
+    let (path, real) = (directory.join("file"), directory.file("real", "old"));
     let _mount = Mount::bind(&real, &path);
     let mut ran = false;
     let error = write_path_atomically(&path, |_| {
@@ -505,11 +331,11 @@ fn what_is_mounted_is_overwritten_in_place_if_asked_for() {
         Ok(())
     })
     .unwrap_err();
-    assert_eq!((step(&error), ran), (Step::Resolve, false));
+    assert_eq!((support::step(&error), ran), (Step::Resolve, false));
     let options = WriteOptions::new().overwrite_in_place(true);
     options.write_path(&path, |staged| fs::write(staged, "new, and longer")).unwrap();
     assert_eq!(support::read(&real), "new, and longer");
-    assert_eq!(directory.listing(), ["file.txt", "neighbour", "real"]);
+    assert_eq!(directory.listing(), ["file", "neighbour", "real"]);
 }
 
 #[rstest]
@@ -521,6 +347,6 @@ fn what_is_mounted_is_overwritten_in_place_if_asked_for() {
 #[case::relaxed("relaxed", &["renameat"])]
 fn durability_is_what_was_asked_for(#[case] role: &str, #[case] calls: &[&str]) {
     let directory = prepare("here", Some("old"));
-    assert_eq!(trees::calls_that_matter(role, &directory.join("file.txt")), calls);
+    assert_eq!(child::calls_that_matter(module_path!(), role, &directory.join("file")), calls);
     assert_state(&directory, Some("new"));
 }
