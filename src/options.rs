@@ -189,8 +189,8 @@ impl<E> WriteOptions<E> {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn mode(self, mode: impl Into<Option<u32>>) -> Self {
-        self.set(|settings| settings.mode = mode.into().map(|mode| mode & 0o7777))
+    pub fn mode(self, mode: u32) -> Self {
+        self.set(|settings| settings.mode = Some(mode & 0o7777))
     }
 
     /// The permission bits that [`mode`](Self::mode) has set.
@@ -224,8 +224,8 @@ impl<E> WriteOptions<E> {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn new_file_mode(self, mode: impl Into<Option<u32>>) -> Self {
-        self.set(|settings| settings.new_file_mode = mode.into().map(|mode| mode & 0o777))
+    pub fn new_file_mode(self, mode: u32) -> Self {
+        self.set(|settings| settings.new_file_mode = Some(mode & 0o777))
     }
 
     /// The permission bits that [`new_file_mode`](Self::new_file_mode) has set.
@@ -395,8 +395,8 @@ impl<E> WriteOptions<E> {
     /// # }
     /// # io::Result::Ok(())
     /// ```
-    pub fn lock_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.set(|settings| settings.lock_timeout = timeout.into())
+    pub fn lock_timeout(self, timeout: Duration) -> Self {
+        self.set(|settings| settings.lock_timeout = Some(timeout))
     }
 
     /// What [`lock_timeout`](Self::lock_timeout) has set.
@@ -450,8 +450,8 @@ impl<E> WriteOptions<E> {
     /// # assert_eq!(std::fs::read_to_string(&path)?, "started\nstopped\n");
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn buffer_capacity(self, bytes: impl Into<Option<usize>>) -> Self {
-        self.set(|settings| settings.buffer_capacity = bytes.into())
+    pub fn buffer_capacity(self, bytes: usize) -> Self {
+        self.set(|settings| settings.buffer_capacity = Some(bytes))
     }
 
     /// What [`buffer_capacity`](Self::buffer_capacity) has set.

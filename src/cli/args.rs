@@ -304,6 +304,18 @@ pub fn print(text: &[u8]) -> i32 {
     }
 }
 
+/// Sets an option if the command line has a value for it.
+fn set<T>(
+    options: WriteOptions,
+    value: Option<T>,
+    set: impl FnOnce(WriteOptions, T) -> WriteOptions,
+) -> WriteOptions {
+    match value {
+        Some(value) => set(options, value),
+        None => options,
+    }
+}
+
 type Complaint = (ErrorKind, &'static str);
 
 impl Args {
@@ -339,14 +351,11 @@ impl Args {
             .durability(self.durability.into())
             .create_parents(self.create_parents)
             .follow_symlinks(!self.no_follow)
-            .in_place_fallback(self.in_place_fallback)
-            .mode(self.mode)
-            .new_file_mode(self.new_file_mode)
-            .lock_timeout(self.wait);
-        match &self.keep_failed {
-            Some(path) => options.keep_failed(path),
-            None => options,
-        }
+            .in_place_fallback(self.in_place_fallback);
+        let options = set(options, self.mode, WriteOptions::mode);
+        let options = set(options, self.new_file_mode, WriteOptions::new_file_mode);
+        let options = set(options, self.wait, WriteOptions::lock_timeout);
+        set(options, self.keep_failed.as_ref(), WriteOptions::keep_failed)
     }
 
     fn when(&self) -> When {

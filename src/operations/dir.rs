@@ -187,6 +187,10 @@ pub(crate) fn to_create(
     asker: Asker,
 ) -> Result<Creation<PrivateDir>, Error> {
     check_settings(path, settings)?;
+    // `.`, `..` and `/`: they have no name that could be missing.
+    if has_no_name(path) && platform::open_directory(None, path).is_ok() {
+        return Ok(Creation::Exists);
+    }
     let ask = |destination: &Destination| claim::missing_by_path(destination, settings, asker);
     claim::to_create(|| resolve(path, settings), ask)
 }
@@ -362,11 +366,15 @@ fn check_settings(path: &Path, settings: &Settings) -> Result<(), Error> {
     }
 }
 
+fn has_no_name(path: &Path) -> bool {
+    path.file_name().is_none() && !path.as_os_str().is_empty()
+}
+
 fn resolve(path: &Path, settings: &Settings) -> Result<Destination, Error> {
     let at = |code| Error::new(Step::Resolve, path, platform::error(code));
     // `out/` is `out`.
     let plain: PathBuf = path.components().collect();
-    if plain.file_name().is_none() && plain != Path::new("") {
+    if has_no_name(&plain) {
         return Err(at(Code::Busy).with_hint(Hint::NoName));
     }
     let destination = Destination::resolve(&plain, settings)?.shown_as(path);

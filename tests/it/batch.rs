@@ -575,7 +575,7 @@ fn what_is_mounted_is_refused(#[values(true, false)] overwrite: bool) {
     let directory = prepare("here");
     let _mount = Mount::bind(&directory.join("two/old"), &directory.join("one/old"));
     let mut ran = false;
-    let result = WriteOptions::new().overwrite_in_place(overwrite).write_batch(|batch| {
+    let result = WriteOptions::new().in_place_fallback(overwrite).write_batch(|batch| {
         batch.write(directory.join("one/old"), |_| {
             ran = true;
             io::Result::Ok(())

@@ -332,7 +332,7 @@ fn what_is_mounted_is_overwritten_in_place_if_asked_for() {
     })
     .unwrap_err();
     assert_eq!((support::step(&error), ran), (Step::Resolve, false));
-    let options = WriteOptions::new().overwrite_in_place(true);
+    let options = WriteOptions::new().in_place_fallback(true);
     options.write_path(&path, |staged| fs::write(staged, "new, and longer")).unwrap();
     assert_eq!(support::read(&real), "new, and longer");
     assert_eq!(directory.listing(), ["file", "neighbour", "real"]);

@@ -182,7 +182,7 @@ fn child() {
     let options = WriteOptions::new();
     match role.as_str() {
         "exit" | "kill" => options
-            .write_dir::<_, io::Error>(path, |out| {
+            .write_dir(path, |out| {
                 build(out)?;
                 if role == "exit" {
                     process::exit(7);
@@ -371,7 +371,7 @@ fn what_can_be_known_is_refused_before_the_closure(#[case] path: &str, #[case] k
     let before = trees::tree(directory.path());
     let mut ran = false;
     let error = WriteOptions::new()
-        .write_dir::<_, io::Error>(directory.join(path), |_| {
+        .write_dir(directory.join(path), |_| {
             ran = true;
             Ok(())
         })

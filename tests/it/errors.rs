@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use rstest::rstest;
@@ -236,17 +237,29 @@ fn each_option_leaves_the_others_as_they_are() {
         |options: WriteOptions| options.preserve_metadata(false),
         |options: WriteOptions| options.follow_symlinks(false),
         |options: WriteOptions| options.create_parents(true),
-        |options: WriteOptions| options.overwrite_in_place(true),
+        |options: WriteOptions| options.in_place_fallback(true),
         |options: WriteOptions| options.keep_failed("partial"),
         |options: WriteOptions| options.buffer_capacity(1),
+        |options: WriteOptions| options.new_file_mode(0o640),
+        |options: WriteOptions| options.keep_hard_links(true),
+        |options: WriteOptions| options.lock_timeout(Duration::from_secs(1)),
     ];
     let all = options.iter().fold(WriteOptions::new(), |all, set| set(all));
     let reversed = options.iter().rev().fold(WriteOptions::new(), |all, set| set(all));
-    assert_eq!(all, reversed);
+    let shown = |options: &WriteOptions| format!("{options:?}");
+    assert_eq!(shown(&all), shown(&reversed));
+    assert_eq!(shown(&all), shown(&all.anyhow().error()));
     for set in options {
-        assert_ne!(set(WriteOptions::new()), WriteOptions::new());
-        assert_eq!(set(all.clone()), all);
+        assert_ne!(shown(&set(WriteOptions::new())), shown(&WriteOptions::new()));
+        assert_eq!(shown(&set(all.clone())), shown(&all));
     }
+    assert_eq!(all.get_durability(), Durability::Relaxed);
+    assert_eq!((all.get_mode(), all.get_new_file_mode()), (Some(0o600), Some(0o640)));
+    assert!(!all.get_preserve_metadata() && !all.get_follow_symlinks());
+    assert!(all.get_create_parents() && all.get_in_place_fallback() && all.get_keep_hard_links());
+    assert_eq!(all.get_lock_timeout(), Some(Duration::from_secs(1)));
+    assert_eq!(all.get_keep_failed(), Some(Path::new("partial")));
+    assert_eq!(all.get_buffer_capacity(), Some(1));
 }
 
 #[rstest]

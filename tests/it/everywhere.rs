@@ -32,7 +32,7 @@ impl From<io::Error> for Mine {
 #[rstest]
 fn an_error_of_ones_own_comes_back_as_it_is(#[values(Some("old"), None)] old: Option<&str>) {
     let directory = prepare("here", old);
-    let result: Result<(), Mine> = WriteOptions::new().write(directory.join("file"), |w| {
+    let result: Result<(), Mine> = WriteOptions::new().error().write(directory.join("file"), |w| {
         w.write_all(b"half")?;
         Err(Mine::NoMoreRows(7))
     });
@@ -52,7 +52,7 @@ fn every_option_publishes_the_same_content(
         WriteOptions::new().preserve_metadata(false).mode(0o644),
         WriteOptions::new().follow_symlinks(false),
         WriteOptions::new().create_parents(true),
-        WriteOptions::new().overwrite_in_place(true),
+        WriteOptions::new().in_place_fallback(true),
         WriteOptions::new().buffer_capacity(0),
         WriteOptions::new().buffer_capacity(1 << 20)
     )]

@@ -79,7 +79,7 @@ fn child() {
             child::say(answer);
         }
         "write 1 in place" => {
-            let options = support::relaxed().overwrite_in_place(true);
+            let options = support::relaxed().in_place_fallback(true);
             child::say(format!("{:?}", options.write_if_changed(&path, |w| w.write_all(b"1"))));
         }
         "compare a lot" => {
@@ -199,16 +199,18 @@ fn a_failure_leaves_everything_as_it_was(
     let before = exists.then(|| identity(&path));
     match end {
         "error" => {
-            let result = support::relaxed().write_if_changed(&path, |w| -> anyhow::Result<()> {
-                w.write_all(b"half")?;
-                anyhow::bail!("no")
-            });
+            let result =
+                support::relaxed().anyhow().write_if_changed(&path, |w| -> anyhow::Result<()> {
+                    w.write_all(b"half")?;
+                    anyhow::bail!("no")
+                });
             assert_eq!(result.unwrap_err().to_string(), "no");
         }
         "panic" => {
             let panic = panic::catch_unwind(AssertUnwindSafe(|| {
-                let write = |_: &mut _| panic::resume_unwind(Box::new("a bug"));
-                support::relaxed().write_if_changed::<(), io::Error>(&path, write)
+                let write =
+                    |_: &mut _| -> io::Result<()> { panic::resume_unwind(Box::new("a bug")) };
+                support::relaxed().write_if_changed(&path, write)
             }));
             assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
         }

@@ -195,17 +195,19 @@ fn a_failure_leaves_nothing_after_the_next_call(
     let path = watched.join("file");
     match end {
         "error" => {
-            let result = support::relaxed().write_if_missing(&path, |w| -> anyhow::Result<()> {
-                w.write_all(b"half")?;
-                assert_eq!(support::listing(&watched).last().unwrap(), ENTRY);
-                anyhow::bail!("no")
-            });
+            let result =
+                support::relaxed().anyhow().write_if_missing(&path, |w| -> anyhow::Result<()> {
+                    w.write_all(b"half")?;
+                    assert_eq!(support::listing(&watched).last().unwrap(), ENTRY);
+                    anyhow::bail!("no")
+                });
             assert_eq!(result.unwrap_err().to_string(), "no");
         }
         "panic" => {
             let panic = panic::catch_unwind(AssertUnwindSafe(|| {
-                let write = |_: &mut _| panic::resume_unwind(Box::new("a bug"));
-                support::relaxed().write_if_missing::<(), io::Error>(&path, write)
+                let write =
+                    |_: &mut _| -> io::Result<()> { panic::resume_unwind(Box::new("a bug")) };
+                support::relaxed().write_if_missing(&path, write)
             }));
             assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a bug"));
         }

@@ -65,7 +65,7 @@ fn a_socket_is_refused_and_stays() {
     let directory = Directory::new();
     let socket = directory.join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    let error = support::refused(&WriteOptions::new().overwrite_in_place(true), &socket);
+    let error = support::refused(&WriteOptions::new().in_place_fallback(true), &socket);
     assert_eq!(Error::find(&error).unwrap().io_error().raw_os_error(), Some(6), "ENXIO: {error}");
     assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
     assert_eq!(directory.listing(), ["socket"]);
@@ -230,13 +230,13 @@ fn a_mount_point_is_refused_by_name_unless_it_may_be_overwritten(
     let mount = Mount::bind(&mounted, &file);
     let error = support::refused(&WriteOptions::new(), &file);
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-    for part in ["mount point", "bind-mounted", "overwrite_in_place", file.to_str().unwrap()] {
+    for part in ["mount point", "bind-mounted", "in_place_fallback", file.to_str().unwrap()] {
         assert!(error.to_string().contains(part), "{error}");
     }
     assert_eq!(support::read(&file), "old content");
 
     let inode = fs::metadata(&file).unwrap().ino();
-    let options = WriteOptions::new().overwrite_in_place(true);
+    let options = WriteOptions::new().in_place_fallback(true);
     let failed: io::Result<()> = options.write(&file, |w| {
         w.write_all(b"half of it")?;
         Err(io::Error::other("no"))

@@ -339,7 +339,7 @@ fn child() {
         }
         "write" => child::say(format!("{:?}", write(&path, "new"))),
         "overwrite" => {
-            let options = WriteOptions::new().overwrite_in_place(true);
+            let options = WriteOptions::new().in_place_fallback(true);
             child::say(format!("{:?}", options.write(&path, |w| w.write_all(b"new"))));
         }
         "refused" => {

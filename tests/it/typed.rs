@@ -34,7 +34,7 @@ fn in_io(path: &Path, number: &str) -> io::Result<()> {
 }
 
 fn in_box(path: &Path, number: &str) -> Result<i64, Box<dyn StdError>> {
-    WriteOptions::new().write(path, |w| {
+    WriteOptions::new().error().write(path, |w| {
         let number = number.parse()?;
         writeln!(w, "{number}")?;
         Ok(number)
@@ -42,7 +42,7 @@ fn in_box(path: &Path, number: &str) -> Result<i64, Box<dyn StdError>> {
 }
 
 fn in_enum(path: &Path, number: &str) -> Result<i64, ReportError> {
-    WriteOptions::new().create(path, |w| {
+    WriteOptions::new().error().create(path, |w| {
         let number = number.parse()?;
         writeln!(w, "{number}")?;
         Ok(number)
@@ -122,7 +122,7 @@ fn a_file_is_appended(#[case] before: usize, #[case] from: u64) {
         w.write_all(&b"abc"[..before])?;
         let mut source = File::open(&source)?;
         source.seek(io::SeekFrom::Start(from))?;
-        let bytes = w.append_file(source.file_mut())?;
+        let bytes = w.copy_from(source.file_mut())?;
         writeln!(w, "end")?;
         Ok(bytes)
     });

@@ -79,7 +79,7 @@ fn child() {
             });
         }
         "count-in-place" => {
-            let options = support::relaxed().overwrite_in_place(true);
+            let options = support::relaxed().in_place_fallback(true);
             count_times(&options, &path, number(1));
         }
         "as-nobody" => {
@@ -296,10 +296,11 @@ fn a_failure_changes_nothing_and_the_next_call_goes_on(
     let before = inode();
     match end {
         "error" => {
-            let result = support::relaxed().update(&path, |old, new| -> anyhow::Result<()> {
-                count(old, new)?;
-                anyhow::bail!("no")
-            });
+            let result =
+                support::relaxed().anyhow().update(&path, |old, new| -> anyhow::Result<()> {
+                    count(old, new)?;
+                    anyhow::bail!("no")
+                });
             assert_eq!(result.unwrap_err().to_string(), "no");
         }
         "panic" => {

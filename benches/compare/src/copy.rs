@@ -17,9 +17,9 @@ pub fn ways() -> Vec<(&'static str, Way)> {
         }),
         ("by hand: read and write, 256 KiB", |from, to| by_hand(from, to, read_and_write)),
         #[cfg(feature = "ours")]
-        ("**write-atomically**, `append_file`", |from, to| {
+        ("**write-atomically**, `copy_from`", |from, to| {
             write_atomically::WriteOptions::new()
-                .write(to, |w| w.append_file(&mut File::open(from)?).map(drop))
+                .write(to, |w| w.copy_from(&mut File::open(from)?).map(drop))
         }),
         #[cfg(feature = "ours")]
         ("**write-atomically**, `io::copy`", |from, to| {
