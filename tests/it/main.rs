@@ -47,6 +47,8 @@ mod shared;
 #[cfg(target_os = "linux")]
 mod staging;
 #[cfg(target_os = "linux")]
+mod structure;
+#[cfg(target_os = "linux")]
 mod syscalls;
 #[cfg(target_os = "linux")]
 mod tree_races;
