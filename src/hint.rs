@@ -55,6 +55,12 @@ pub enum Hint {
     NothingWritten,
     /// The closure left something of another kind at the path that it was given.
     WrongKind,
+    /// A database's journal is beside the file that the closure left: the database is still open, and
+    /// the file alone is not its whole content.
+    JournalLeft,
+    /// The destination's directory does not let the caller create files: the destination can be written
+    /// in place, but not replaced.
+    UnwritableDirectory,
     /// The destination was replaced or removed since it was read, by one who does not ask for its
     /// lock.
     ReplacedMeanwhile,
@@ -111,6 +117,14 @@ impl fmt::Display for Hint {
             }
             Hint::WrongKind => {
                 "the closure left something of another kind at the path it was given"
+            }
+            Hint::JournalLeft => {
+                "a journal is beside the file that the closure left, and may hold its last changes: close \
+                 the database first (SQLite: `PRAGMA wal_checkpoint(TRUNCATE)`, then close it)"
+            }
+            Hint::UnwritableDirectory => {
+                "its directory does not let this user create files, so that it can't be replaced; \
+                 `WriteOptions::in_place_fallback(true)` writes it in place"
             }
             Hint::ReplacedMeanwhile => {
                 "another program, which does not ask for its lock, has replaced or removed it since \

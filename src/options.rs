@@ -317,8 +317,9 @@ impl<E> WriteOptions<E> {
     /// Whether a regular file that the caller may write but not replace is written in place;
     /// `false` unless set, and such a file is refused before the closure runs.
     ///
-    /// Such files are mount points (containers bind-mount `/etc/resolv.conf`) and another user's
-    /// file in a sticky directory. The content is still staged, and copied only after the closure
+    /// Such files are mount points (containers bind-mount `/etc/resolv.conf`), another user's file in a
+    /// sticky directory, and files in a directory in which the caller may not create any (a service's
+    /// configuration in `/etc`; `/proc`, `/sys` and cgroup files). The content is still staged, and copied only after the closure
     /// has returned `Ok`; but the copying is not atomic: a reader may see a part of the content, and
     /// a kill or a power cut leaves a part.
     ///

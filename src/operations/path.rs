@@ -106,6 +106,9 @@ impl<E: From<io::Error>> WriteOptions<E> {
     /// # Errors
     ///
     /// As [`write`](Self::write), and nothing is left next to the destination;
+    /// - of [`Step::Publish`] and kind [`ResourceBusy`](io::ErrorKind::ResourceBusy) if a database's journal
+    ///   (`NAME-wal` or `NAME-journal`, not empty) is beside the file: an SQLite connection is still open,
+    ///   and the file alone is not the database. `PRAGMA wal_checkpoint(TRUNCATE)` and closing end that;
     /// - of [`Step::Publish`] if the closure has returned `Ok` and left no regular file at the staging
     ///   path: nothing, a directory, a FIFO, a symbolic link (which is not followed). A file that has
     ///   another name, too (a hard link) is published as a copy;
@@ -295,11 +298,28 @@ fn open_result(staged: &mut StagedPath, path: &Path) -> Result<(Arc<File>, Entry
         Kind::Directory => return wrong(Code::IsADirectory),
         Kind::Symlink | Kind::Other => return wrong(Code::InvalidName),
     }
+    check_journals(staged, path)?;
     let entry = staged.entry();
     match stat.links {
         0 | 1 => Ok((Arc::new(file), entry)),
         _ => copy(file, &stat, &entry).map_err(at(Step::Stage)),
     }
+}
+
+/// The last changes of an SQLite database whose connection is still open are in `NAME-wal` (in WAL mode) or
+/// can be undone only with `NAME-journal` (sqlite.org, "Temporary Files Used By SQLite"). These files would
+/// be removed with the staging directory, and the database would lose what they hold.
+fn check_journals(staged: &StagedPath, path: &Path) -> Result<(), Error> {
+    let at = |error| Error::new(Step::Publish, path, error);
+    for suffix in ["-wal", "-journal"] {
+        let mut name = staged.name.clone().into_os_string();
+        name.push(suffix);
+        let journal = platform::stat(&staged.private.directory, Path::new(&name)).map_err(at)?;
+        if journal.is_some_and(|journal| journal.kind == Kind::File && journal.len > 0) {
+            return Err(at(platform::error(Code::Busy)).with_hint(Hint::JournalLeft));
+        }
+    }
+    Ok(())
 }
 
 /// If a producer links a file from its cache instead of writing one, the destination's metadata would

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::{Error, Step};
+use crate::hint::Hint;
+use crate::platform::{Kind, Stat};
 use crate::protocol::claim::Claimed;
 use crate::protocol::destination::Route;
 use crate::protocol::fill::{Filled, Filling, Finished, Staged};
@@ -45,12 +47,22 @@ impl Output {
         }
     }
 
+    /// Where the directory does not let the caller stage a file, a file that can be written in place is.
     pub(crate) fn replace(
         destination: Destination,
         settings: &Settings,
         owner: Owner,
     ) -> Result<Output, Error> {
-        Staged::create(destination, settings, owner).map(Output::Rename)
+        match Staged::create(destination.clone(), settings, owner) {
+            Err(error) if is_unwritable_directory(&error, &destination) => {
+                if !settings.in_place_fallback {
+                    return Err(error.with_hint(Hint::UnwritableDirectory));
+                }
+                let in_place = InPlace::open(destination)?;
+                Output::by(Route::InPlace(in_place), settings, owner)
+            }
+            staged => staged.map(Output::Rename),
+        }
     }
 
     /// For a destination that others are kept from creating.
@@ -94,6 +106,16 @@ impl Output {
             }
         }
     }
+}
+
+/// Whether staging failed beside a file that exists, for a reason that is the directory's. proc(5): files
+/// can't be created in `/proc`, `/sys` and the like, with ENOENT or EACCES.
+fn is_unwritable_directory(error: &Error, destination: &Destination) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied, Unsupported};
+    let is_file = |found: &Stat| found.kind == Kind::File;
+    error.step() == Step::Stage
+        && matches!(error.kind(), NotFound | PermissionDenied | Unsupported)
+        && destination.at_start.as_ref().is_some_and(is_file)
 }
 
 impl Complete {

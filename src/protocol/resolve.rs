@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// Where a file is to be published. The steps that follow use the caller's path only in messages:
 /// the closure may change the working directory, or rename the destination's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) directory: Arc<Directory>,
     pub(crate) place: Arc<Place>,
