@@ -20,6 +20,8 @@ mod windows;
 #[cfg(unix)]
 mod errors;
 #[cfg(unix)]
+mod programs;
+#[cfg(unix)]
 mod typed;
 
 #[cfg(target_os = "linux")]
