@@ -195,7 +195,8 @@ fn an_io_error_inside_the_closure_names_the_destination() {
     let seek = |w: &mut Writer| w.seek(SeekFrom::Current(-1));
     let error = WriteOptions::new().write(&path, seek).unwrap_err();
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    // ERROR_NEGATIVE_SEEK is of no kind that `std` knows.
+    assert!(cfg!(windows) || error.kind() == io::ErrorKind::InvalidInput, "{error:?}");
     let found = Error::find(&error).unwrap();
     assert_eq!((found.step(), found.io_error().kind()), (Step::Write, error.kind()));
     assert_state(&directory, Some("old"));
