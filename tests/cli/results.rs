@@ -11,7 +11,7 @@ use fs_err as fs;
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{self};
+use crate::support;
 use crate::{assert_only, directory, fed, tool, tool_sh};
 
 #[rstest]

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process::{self};
+use std::process;
 
 use fs_err as fs;
 use fs_err::os::unix::fs::symlink;

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rstest::rstest;
-#[cfg(target_os = "linux")]
-use support::Directory;
 use write_atomically::{
     Durability, Error, Step, WriteOptions, create_atomically, update_atomically, write,
     write_atomically, write_batch,
 };
 
+#[cfg(target_os = "linux")]
 use crate::child::{self, Child};
-use crate::support::{self};
+use crate::support::{self, Directory};
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("row {row} is bad")]

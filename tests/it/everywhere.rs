@@ -145,13 +145,13 @@ fn what_a_failed_closure_wrote_is_kept_where_asked(
 #[case::no_name("", &[io::ErrorKind::NotFound])]
 #[case::a_directory("directory", &[io::ErrorKind::IsADirectory])]
 #[case::only_a_directory("new/", &[io::ErrorKind::IsADirectory])]
-#[case::nul("nul\0nul", &[io::ErrorKind::InvalidInput, io::ErrorKind::InvalidFilename])]
+#[case::nul("nul\0nul", &[io::ErrorKind::InvalidInput, support::invalid_filename()])]
 #[case::below_a_file("neighbour/file", &[io::ErrorKind::NotADirectory, io::ErrorKind::NotFound])]
 #[case::too_long(
     "123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890\
      123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890\
      123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890",
-    &[io::ErrorKind::InvalidFilename]
+    &[support::invalid_filename()]
 )]
 fn what_can_be_known_is_an_error_before_the_closure_runs(
     #[case] name: &str,
@@ -195,7 +195,8 @@ fn an_io_error_inside_the_closure_names_the_destination() {
     let seek = |w: &mut Writer| w.seek(SeekFrom::Current(-1));
     let error = WriteOptions::new().write(&path, seek).unwrap_err();
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    // ERROR_NEGATIVE_SEEK is of no kind that `std` knows.
+    assert!(cfg!(windows) || error.kind() == io::ErrorKind::InvalidInput, "{error:?}");
     let found = Error::find(&error).unwrap();
     assert_eq!((found.step(), found.io_error().kind()), (Step::Write, error.kind()));
     assert_state(&directory, Some("old"));

@@ -1,7 +1,7 @@
 //! What the modules share beside directories: the state before and after, options, errors.
 
 use std::fmt::{Debug, Display};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::thread;
 
@@ -64,7 +64,7 @@ pub fn refused(options: &WriteOptions, path: impl AsRef<Path>) -> io::Error {
 /// Under wine, which replaces no file that anybody has open: with so many that look at it, the
 /// moment when nobody does may not come in time.
 pub fn may_be_starved(written: &io::Result<()>) -> bool {
-    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let denied = |error: &io::Error| error.kind() == ErrorKind::PermissionDenied;
     cfg!(wine) && written.as_ref().is_err_and(denied)
 }
 
@@ -75,4 +75,14 @@ pub fn assert_failed<T: Debug, E: Debug + Display>(result: thread::Result<Result
         Ok(error) => assert_eq!(error.unwrap_err().to_string(), "no more rows"),
         Err(panic) => assert_eq!(panic.downcast_ref(), Some(&"a bug")),
     }
+}
+
+/// `ErrorKind::InvalidFilename`, which has no stable name before Rust 1.87.
+pub fn invalid_filename() -> ErrorKind {
+    #[cfg(unix)]
+    let too_long = io::Error::from(rustix::io::Errno::NAMETOOLONG);
+    // ERROR_FILENAME_EXCED_RANGE; WASI's ENAMETOOLONG.
+    #[cfg(not(unix))]
+    let too_long = io::Error::from_raw_os_error(if cfg!(windows) { 206 } else { 37 });
+    too_long.kind()
 }

@@ -222,7 +222,7 @@ fn the_writer_lends_its_handle() {
     write_atomically(directory.join("file"), |w| {
         w.write_all(b"written")?;
         w.flush()?;
-        let file = File::from(w.as_handle().try_clone_to_owned()?);
+        let file = std::fs::File::from(w.as_handle().try_clone_to_owned()?);
         assert_eq!(file.metadata()?.len(), 7);
         Ok(())
     })
