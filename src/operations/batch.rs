@@ -18,9 +18,10 @@ use crate::protocol::destination::{Route, check_current, check_replaceable_kind,
 use crate::protocol::entry;
 use crate::protocol::fill::{Filled, Staged};
 use crate::protocol::lock::Owner;
+use crate::protocol::parents;
 use crate::protocol::publish::{Renamed, Replace, Written, must_sync, rename_into_place};
 use crate::protocol::resolve::{Destination, Place};
-use crate::protocol::stage::{Content, hidden_mode};
+use crate::protocol::stage::{Content, StagingName, hidden_mode, needs_private_dir};
 use crate::protocol::tree::SMALL;
 use crate::settings::{Durability, Settings};
 use crate::writer::Writer;
@@ -245,7 +246,7 @@ impl Files {
         }
         let mode = hidden_mode(&destination, &self.settings);
         let (file, entry) = self.directories.stage(directory, mode).map_err(at)?;
-        let staged = (Arc::new(file), Some(entry));
+        let staged = (Arc::new(file), Some(StagingName { entry, private: None }));
         Ok((Staged::with(destination, &self.settings, self.owner, staged)?, key))
     }
 
@@ -264,7 +265,7 @@ impl Files {
     /// Keeps what publishing needs to know of a file.
     pub(crate) fn add(&mut self, filled: Filled, (directory, name): Key) -> Result<(), Error> {
         let Written { destination, content, .. } = filled.written;
-        let Content::Named(file, entry) = content else {
+        let Content::Named(file, StagingName { entry, .. }) = content else {
             return Err(refusal(&destination, Code::NotFound));
         };
         if !self.directories.filesystem(directory).reports_losses
@@ -372,15 +373,27 @@ impl Files {
     fn rename(&mut self, parked: &mut Parked) -> Result<(), Error> {
         let place = parked.place.clone();
         let at = |error| Error::new(Step::Publish, &place.path, error);
+        let mut surrounded = None;
         loop {
             let destination = self.destination(parked).map_err(at)?;
-            let parents = destination.make_parents().map_err(at)?;
-            let from = self.directories.open(parked.directory).map_err(at)?.directory.clone();
-            let replace = Replace::Anything;
-            let name = &parked.staged_as;
-            match rename_into_place(&from, name, &destination, parked.replaces, replace) {
+            let private = self.directories.open(parked.directory).map_err(at)?;
+            if needs_private_dir(&destination) {
+                let around = match surrounded.take() {
+                    Some(around) => around,
+                    None => {
+                        parents::surround(private, &parked.staged_as, &destination).map_err(at)?
+                    }
+                };
+                parked.staged_as = around.name.clone();
+                if surrounded.insert(around).publish(private, &destination).map_err(at)? {
+                    return Ok(());
+                }
+            }
+            let made = destination.make_parents().map_err(at)?;
+            let (from, name, replace) = (&private.directory, &parked.staged_as, Replace::Anything);
+            match rename_into_place(from, name, &destination, parked.replaces, replace) {
                 Ok(Renamed::Done) => {
-                    parents.disarm();
+                    made.disarm();
                     return Ok(());
                 }
                 // Since the last look: it has metadata to be carried over now.

@@ -12,9 +12,11 @@ use crate::protocol::claim::{self, Asker, Creation};
 use crate::protocol::destination::check_directory;
 use crate::protocol::lock::Owner;
 use crate::protocol::metadata;
+use crate::protocol::parents::{self, Surrounded};
 use crate::protocol::private_dir::{PrivateDir, StagedPath};
 use crate::protocol::publish::{Replace, sync_parent};
 use crate::protocol::resolve::Destination;
+use crate::protocol::stage::needs_private_dir;
 use crate::protocol::tree;
 use crate::settings::{Durability, Settings};
 
@@ -203,6 +205,8 @@ pub(crate) struct DirWrite {
     /// Open since before the closure runs, so that syncing its filesystem reports the closure's writes
     /// that were lost.
     filesystem: File,
+    /// Parents that were missing have been made around the tree.
+    surrounded: Option<Surrounded>,
 }
 
 /// What became of an attempt to move the tree to the destination.
@@ -253,7 +257,13 @@ impl DirWrite {
             check_exchange(&staged, &destination)?;
         }
         let filesystem = platform::open_itself(directory).map_err(at)?;
-        Ok(DirWrite { destination, settings: settings.clone(), staged, filesystem })
+        Ok(DirWrite {
+            destination,
+            settings: settings.clone(),
+            staged,
+            filesystem,
+            surrounded: None,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -271,16 +281,16 @@ impl DirWrite {
         if !self.try_publish(&top, replace)? {
             return Ok(false);
         }
-        let DirWrite { destination, settings, staged, filesystem } = self;
+        let DirWrite { destination, settings, staged, filesystem, .. } = self;
         sync_parent(&destination, &settings, &filesystem, Outcome::Replaced)?;
         let removed = staged.private.remove();
         let failed = |error| Error::new(Step::Remove, &path, error).with_outcome(Outcome::Replaced);
         removed.map_err(failed).map(|()| true)
     }
 
-    fn try_publish(&self, top: &File, replace: Replace) -> Result<bool, Error> {
-        let path = &self.destination.path;
-        let at = |step| Error::at(step, path);
+    fn try_publish(&mut self, top: &File, replace: Replace) -> Result<bool, Error> {
+        let path = self.destination.path.clone();
+        let at = |step| Error::at(step, &path);
         for _ in 0..ATTEMPTS {
             let current = self.destination.stat().map_err(at(Step::Publish))?;
             if current.is_some() && replace == Replace::Nothing {
@@ -292,10 +302,8 @@ impl DirWrite {
             self.apply_metadata(current.as_ref(), top).map_err(at(Step::Metadata))?;
             let mode = keep_accessible(top).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
-            let parents = self.destination.make_parents().map_err(at(Step::Publish))?;
             match self.rename(current.as_ref()).map_err(at(Step::Publish))? {
                 Moved::Done => {
-                    parents.disarm();
                     restore(top, mode).map_err(|error| {
                         at(Step::Metadata)(error).with_outcome(Outcome::Replaced)
                     })?;
@@ -331,8 +339,20 @@ impl DirWrite {
     }
 
     /// Moves the tree to the destination's name, and an old tree to where the new one was, in one step.
-    fn rename(&self, old: Option<&Stat>) -> io::Result<Moved> {
-        let (from, name) = (&self.staged.private.directory, &self.staged.name);
+    fn rename(&mut self, old: Option<&Stat>) -> io::Result<Moved> {
+        let private = &self.staged.private;
+        if needs_private_dir(&self.destination) {
+            let surrounded = match self.surrounded.take() {
+                Some(surrounded) => surrounded,
+                None => parents::surround(private, &self.staged.name, &self.destination)?,
+            };
+            self.staged.name = surrounded.name.clone();
+            if self.surrounded.insert(surrounded).publish(private, &self.destination)? {
+                return Ok(Moved::Done);
+            }
+        }
+        let parents = self.destination.make_parents()?;
+        let (from, name) = (&private.directory, &self.staged.name);
         let (to, new_name) = (&self.destination.directory, &self.destination.name);
         let (moved, changed) = match old {
             Some(_) => (platform::exchange(from, name, to, new_name), io::ErrorKind::NotFound),
@@ -343,7 +363,11 @@ impl DirWrite {
         };
         match moved {
             Err(error) if error.kind() == changed => Ok(Moved::Changed),
-            moved => moved.map(|()| Moved::Done),
+            Err(error) => Err(error),
+            Ok(()) => {
+                parents.disarm();
+                Ok(Moved::Done)
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::protocol::lock::Owner;
 use crate::protocol::private_dir::{PrivateDir, StagedPath};
 use crate::protocol::publish::{Replace, Written};
 use crate::protocol::resolve::Destination;
-use crate::protocol::stage::{Content, staging_mode};
+use crate::protocol::stage::{Content, StagingName, staging_mode};
 use crate::settings::Settings;
 
 /// Publishes the file that the closure `produce` leaves at the path it is given: for producers that
@@ -256,11 +256,12 @@ impl PathWrite {
         let PathWrite { settings, route, owner, mut producing } = self;
         let path = route.destination().path.clone();
         let (file, entry) = open_result(&mut producing.staged, &path)?;
-        // The directory is removed at the end of this function, with all that is left in it.
-        let Producing { failed_output, staged: _staged } = producing.disarm();
+        let Producing { failed_output, staged } = producing.disarm();
+        // The directory is removed with the name, with all that is left in it.
+        let name = StagingName { entry, private: Some(staged.private) };
         let published = match route {
             Route::Rename(destination) => {
-                rename(destination, settings, owner, (file.clone(), entry), replace)
+                rename(destination, settings, owner, Content::Named(file.clone(), name), replace)
             }
             Route::InPlace(in_place) => in_place.copy(&file, &settings).map(|()| true),
         };
@@ -275,15 +276,15 @@ fn rename(
     destination: Destination,
     settings: Settings,
     owner: Owner,
-    (file, entry): (Arc<File>, Entry),
+    content: Content,
     replace: Replace,
 ) -> Result<bool, Error> {
     if staging_mode(&destination, &settings) == 0o600 {
         // Writing `user.*` attributes needs write access (xattr(7)). Nobody else can enter the directory
         // around it, until it has the destination's own mode.
-        platform::set_mode(&file, 0o600).map_err(Error::at(Step::Metadata, &destination.path))?;
+        platform::set_mode(content.file(), 0o600)
+            .map_err(Error::at(Step::Metadata, &destination.path))?;
     }
-    let content = Content::Named(file, entry);
     let written = Written::new(destination, settings, content, owner);
     written.publish(replace).map_err(|not_published| not_published.error)?.sync_name()
 }

@@ -188,3 +188,6 @@ pub(crate) fn rename_new_directory(
         None => super::rename_to(directory, from, other, to),
     }
 }
+
+/// Whether a directory can be renamed while a file below it is open. Windows refuses that.
+pub(crate) const RENAMES_OPEN_TREES: bool = true;

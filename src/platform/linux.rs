@@ -12,14 +12,15 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub(crate) use super::unix::{
-    DESCRIPTORS_ARE_FEW, Directory, HAS_PRIVATE_DIRECTORIES, LOCKS_DESTINATIONS, carry_flags_over,
-    check_writable, entries, error, hold_directory, in_use, is_invalid, is_unsupported, lock,
-    make_directory, means_directory, name_bytes, name_from_bytes, open_directory, open_itself,
-    open_subdirectory, open_to_append, open_to_finish, open_to_hold, open_to_lock,
-    open_to_overwrite, open_to_update, plain_path, read_link, remove, remove_directory,
-    remove_held_directory, rename_to, reveal, seize_directory, set_directory_mode, set_mode,
-    set_owner, stage_inside, stage_named, stat_directory, stop_writing, sync_child_directory,
-    sync_overwritten, try_lock, try_lock_directory, unlock, user,
+    DESCRIPTORS_ARE_FEW, Directory, HAS_PRIVATE_DIRECTORIES, LOCKS_DESTINATIONS,
+    RENAMES_OPEN_TREES, carry_flags_over, check_writable, entries, error, hold_directory, in_use,
+    is_invalid, is_unsupported, lock, make_directory, means_directory, name_bytes, name_from_bytes,
+    open_directory, open_itself, open_subdirectory, open_to_append, open_to_finish, open_to_hold,
+    open_to_lock, open_to_overwrite, open_to_update, plain_path, read_link, remove,
+    remove_directory, remove_held_directory, rename_to, reveal, seize_directory,
+    set_directory_mode, set_mode, set_owner, stage_inside, stage_named, stat_directory,
+    stop_writing, sync_child_directory, sync_overwritten, try_lock, try_lock_directory, unlock,
+    user,
 };
 use super::unix::{kind, mode_bits, openat, retry};
 use super::{Naming, Stat, unix};

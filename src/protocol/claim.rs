@@ -21,7 +21,7 @@ use crate::protocol::lock::{Attempt, FileLock, Owner, SHORTEST_PAUSE, Wait, chec
 use crate::protocol::names::staging_name;
 use crate::protocol::private_dir::PrivateDir;
 use crate::protocol::resolve::Destination;
-use crate::protocol::stage::staging_mode;
+use crate::protocol::stage::{StagingName, needs_private_dir, stage_inside, staging_mode};
 use crate::settings::Settings;
 
 /// What became of asking for the right.
@@ -33,6 +33,17 @@ pub(crate) enum Asked<T> {
     LookAgain,
     /// Somebody else has it still.
     Busy,
+}
+
+impl<T> Asked<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Asked<U> {
+        match self {
+            Asked::Got(got) => Asked::Got(change(got)),
+            Asked::Impossible => Asked::Impossible,
+            Asked::LookAgain => Asked::LookAgain,
+            Asked::Busy => Asked::Busy,
+        }
+    }
 }
 
 /// Who asks, and how long to wait.
@@ -49,8 +60,26 @@ impl Asker {
     }
 }
 
-/// A staging file, and the entry that excludes others from creating the destination.
-pub(crate) type Claimed = (Arc<File>, Entry);
+/// A staging entry that excludes others from creating the destination.
+pub(crate) enum Claimed {
+    File(Arc<File>, Entry),
+    /// Where parents are missing, which are made in it.
+    Directory(PrivateDir),
+}
+
+impl Claimed {
+    /// A file to stage in.
+    pub(crate) fn stage(
+        self,
+        destination: &Destination,
+        settings: &Settings,
+    ) -> io::Result<(Arc<File>, StagingName)> {
+        match self {
+            Claimed::File(file, entry) => Ok((file, StagingName { entry, private: None })),
+            Claimed::Directory(private) => stage_inside(private, destination, settings),
+        }
+    }
+}
 
 /// A destination that nobody else updates, open for reading.
 pub(crate) struct Locked {
@@ -130,6 +159,10 @@ pub(crate) fn missing(
     settings: &Settings,
     asker: Asker,
 ) -> Result<Asked<Claimed>, Error> {
+    if needs_private_dir(destination) {
+        let asked = missing_by_path(destination, settings, asker)?;
+        return Ok(asked.map(Claimed::Directory));
+    }
     let create = create_file(destination, settings, asker);
     claim_missing(destination, settings, asker, create).map_err(|error| failed(destination, error))
 }
@@ -216,7 +249,7 @@ fn create_file<'d>(
     let mode = staging_mode(destination, settings);
     move |name| {
         Ok(match entry::create_at(destination, name, mode, asker.owner)? {
-            Some((file, entry)) if entry.is_locked() => Created::Locked((file, entry)),
+            Some((file, entry)) if entry.is_locked() => Created::Locked(Claimed::File(file, entry)),
             Some(_) => Created::Unlocked,
             None => Created::Lost,
         })

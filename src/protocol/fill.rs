@@ -5,13 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::{Error, Step};
-use crate::protocol::entry::Entry;
 use crate::protocol::failed_output::FailedOutput;
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::Owner;
 use crate::protocol::publish::{Length, Publication, Replace, Written};
 use crate::protocol::resolve::Destination;
-use crate::protocol::stage::{Content, stage};
+use crate::protocol::stage::{Content, StagingName, stage};
 use crate::settings::{Durability, Settings};
 use crate::writer::{Writeback, Writer};
 
@@ -21,7 +20,7 @@ pub(crate) type Filling = Guard<Unfinished>;
 
 pub(crate) struct Unfinished {
     pub(crate) writer: Writer,
-    entry: Option<Entry>,
+    name: Option<StagingName>,
     failed_output: Option<FailedOutput>,
 }
 
@@ -37,28 +36,28 @@ impl Filling {
     pub(crate) fn start(
         destination: &Destination,
         settings: &Settings,
-        (file, entry): (Arc<File>, Option<Entry>),
+        (file, name): (Arc<File>, Option<StagingName>),
         writeback: Writeback,
     ) -> Result<Filling, Error> {
         let failed_output = FailedOutput::prepare(destination, settings)?;
         let writer = Writer::new(file, &destination.path, settings.buffer_capacity, writeback);
-        Ok(Guard::new(Unfinished { writer, entry, failed_output }))
+        Ok(Guard::new(Unfinished { writer, name, failed_output }))
     }
 
     /// The closure has returned `Ok`: the whole content is in the file.
     pub(crate) fn finish(mut self) -> io::Result<Finished> {
         self.writer.finish()?;
-        let Unfinished { writer, entry, failed_output } = self.disarm();
+        let Unfinished { writer, name, failed_output } = self.disarm();
         let length = if writer.is_short() { Length::Short } else { Length::Unknown };
         let file = writer.into_file();
-        Ok(Finished { file, entry, failed_output, length })
+        Ok(Finished { file, name, failed_output, length })
     }
 }
 
 /// What is left of a [`Filling`].
 pub(crate) struct Finished {
     pub(crate) file: Arc<File>,
-    entry: Option<Entry>,
+    name: Option<StagingName>,
     pub(crate) failed_output: Option<FailedOutput>,
     length: Length,
 }
@@ -81,7 +80,7 @@ impl Staged {
             .map_err(Error::at(Step::Stage, &destination.path))?;
         let staged = match content {
             Content::Unnamed(file) => (file, None),
-            Content::Named(file, entry) => (file, Some(entry)),
+            Content::Named(file, name) => (file, Some(name)),
         };
         Staged::with(destination, settings, owner, staged)
     }
@@ -91,7 +90,7 @@ impl Staged {
         destination: Destination,
         settings: &Settings,
         owner: Owner,
-        staged: (Arc<File>, Option<Entry>),
+        staged: (Arc<File>, Option<StagingName>),
     ) -> Result<Staged, Error> {
         let writeback = match settings.durability {
             Durability::Relaxed => Writeback::WithSync,
@@ -103,9 +102,9 @@ impl Staged {
 
     pub(crate) fn finish(self) -> io::Result<Filled> {
         let Staged { destination, settings, owner, filling } = self;
-        let Finished { file, entry, failed_output, length } = filling.finish()?;
-        let content = match entry {
-            Some(entry) => Content::Named(file, entry),
+        let Finished { file, name, failed_output, length } = filling.finish()?;
+        let content = match name {
+            Some(name) => Content::Named(file, name),
             None => Content::Unnamed(file),
         };
         let written = Written::new(destination, settings, content, owner).with_length(length);

@@ -18,6 +18,7 @@ pub(crate) mod lock;
 pub(crate) mod metadata;
 pub(crate) mod names;
 pub(crate) mod output;
+pub(crate) mod parents;
 pub(crate) mod private_dir;
 pub(crate) mod publish;
 pub(crate) mod resolve;

@@ -73,9 +73,10 @@ impl Output {
         claimed: Option<Claimed>,
     ) -> Result<Output, Error> {
         match claimed {
-            Some((file, entry)) => {
-                let staged = (file, Some(entry));
-                Staged::with(destination, settings, owner, staged).map(Output::Rename)
+            Some(claimed) => {
+                let at = Error::at(Step::Stage, &destination.path);
+                let (file, name) = claimed.stage(&destination, settings).map_err(at)?;
+                Staged::with(destination, settings, owner, (file, Some(name))).map(Output::Rename)
             }
             None => Output::replace(destination, settings, owner),
         }

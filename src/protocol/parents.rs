@@ -38,11 +38,7 @@ pub(crate) struct Surrounded {
 impl Surrounded {
     /// Renames the outermost parent that is missing, with all below it. `false` if another process has made
     /// all of them meanwhile, so that the destination itself is to be renamed.
-    pub(crate) fn publish(
-        &self,
-        private: &Private,
-        destination: &Destination,
-    ) -> io::Result<bool> {
+    pub(crate) fn publish(&self, private: &Private, destination: &Destination) -> io::Result<bool> {
         for parent in &destination.missing_parents {
             let (from, to) = (&private.directory, &destination.directory);
             match platform::rename_new_directory(from, &self.base.join(parent), to, parent) {

@@ -12,8 +12,10 @@ use crate::protocol::destination::check_current;
 use crate::protocol::entry::{self, Name};
 use crate::protocol::lock::Owner;
 use crate::protocol::metadata;
+use crate::protocol::parents::{self, Surrounded};
+use crate::protocol::private_dir::PrivateDir;
 use crate::protocol::resolve::Destination;
-use crate::protocol::stage::{Content, staging_mode};
+use crate::protocol::stage::{Content, StagingName, needs_private_dir, stage_named};
 use crate::settings::{Durability, Settings};
 use crate::writer::WRITEBACK_WINDOW;
 
@@ -34,6 +36,8 @@ pub(crate) struct Written {
     pub(crate) owner: Owner,
     synced: Synced,
     length: Length,
+    /// Parents that were missing have been made around the staging file.
+    surrounded: Option<Surrounded>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +69,7 @@ pub(crate) enum Renamed {
 
 /// What became of an attempt to move content to the destination's name.
 enum Moved {
-    Done(Name),
+    Done(Released),
     Appeared,
     /// The file can't be given a name here: its content needs another file that has one.
     NeedsName,
@@ -88,8 +92,8 @@ impl Written {
         content: Content,
         owner: Owner,
     ) -> Self {
-        let (synced, length) = (Synced::No, Length::Unknown);
-        Written { destination, settings, content, owner, synced, length }
+        let (synced, length, surrounded) = (Synced::No, Length::Unknown, None);
+        Written { destination, settings, content, owner, synced, length, surrounded }
     }
 
     pub(crate) fn with_length(self, length: Length) -> Self {
@@ -108,7 +112,7 @@ impl Written {
             Ok(Some(name)) => {
                 let Written { destination, settings, content, .. } = self;
                 let file = content.file().clone();
-                Ok(Publication::Done(Published { destination, settings, file, _name: Some(name) }))
+                Ok(Publication::Done(Published { destination, settings, file, _name: name }))
             }
             Ok(None) => Ok(Publication::Exists),
             Err(error) => {
@@ -118,7 +122,7 @@ impl Written {
         }
     }
 
-    fn try_publish(&mut self, replace: Replace) -> Result<Option<Name>, Error> {
+    fn try_publish(&mut self, replace: Replace) -> Result<Option<Released>, Error> {
         let path = self.destination.path.clone();
         let at = |step| Error::at(step, &path);
         for _ in 0..ATTEMPTS {
@@ -128,12 +132,8 @@ impl Written {
             }
             self.apply_metadata(old.as_ref()).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
-            let parents = self.destination.make_parents().map_err(at(Step::Publish))?;
             match self.rename(old.as_ref(), replace).map_err(|error| self.failed(error, replace))? {
-                Moved::Done(name) => {
-                    parents.disarm();
-                    return Ok(Some(name));
-                }
+                Moved::Done(name) => return Ok(Some(name)),
                 Moved::Appeared => {}
                 Moved::NeedsName => self.copy_to_named().map_err(at(Step::Stage))?,
             }
@@ -216,9 +216,21 @@ impl Written {
     fn give_name(&mut self) -> io::Result<()> {
         if let Content::Unnamed(file) = &self.content {
             let holder = platform::reopen(file).map_or_else(|_| file.clone(), Arc::new);
-            let entry = entry::link(&self.destination, file, &holder)?;
+            let name = match needs_private_dir(&self.destination) {
+                true => {
+                    let private = PrivateDir::create(&self.destination, self.owner)?;
+                    let name = self.destination.file_name().to_owned();
+                    platform::link(file, &private.directory, &name)?;
+                    let entry = entry::inside(private.directory.clone(), name);
+                    StagingName { entry, private: Some(private) }
+                }
+                false => {
+                    let entry = entry::link(&self.destination, file, &holder)?;
+                    StagingName { entry, private: None }
+                }
+            };
             // From here on no descriptor of this process can write to it.
-            self.content = Content::Named(holder, entry);
+            self.content = Content::Named(holder, name);
         }
         Ok(())
     }
@@ -232,30 +244,55 @@ impl Written {
             Err(error) if platform::needs_a_name(&error) => return Ok(Moved::NeedsName),
             given => given?,
         }
-        let Content::Named(file, entry) = &mut self.content else { return Ok(Moved::NeedsName) };
-        entry.stop_writing(file)?;
-        entry.check()?;
-        let (from, name) = (&entry.directory, &entry.name);
-        match rename_into_place(from, name, &self.destination, old.is_some(), replace)? {
-            Renamed::Appeared => return Ok(Moved::Appeared),
-            Renamed::Done => {}
+        let Content::Named(file, name) = &mut self.content else { return Ok(Moved::NeedsName) };
+        name.entry.stop_writing(file)?;
+        name.entry.check()?;
+        if !self.rename_with_parents()? {
+            let parents = self.destination.make_parents()?;
+            let Content::Named(_, name) = &self.content else { return Ok(Moved::NeedsName) };
+            let (from, name) = (&name.entry.directory, &name.entry.name);
+            match rename_into_place(from, name, &self.destination, old.is_some(), replace)? {
+                Renamed::Appeared => return Ok(Moved::Appeared),
+                Renamed::Done => drop(parents.disarm()),
+            }
         }
-        let unnamed = Content::Unnamed(file.clone());
+        let unnamed = Content::Unnamed(self.content.file().clone());
         match std::mem::replace(&mut self.content, unnamed) {
             // The name leads to the destination now, and is not the entry's to remove.
-            Content::Named(_, entry) => Ok(Moved::Done(entry.disarm())),
+            Content::Named(_, StagingName { entry, private }) => {
+                Ok(Moved::Done(Released { _name: entry.disarm(), _private: private }))
+            }
             Content::Unnamed(_) => Ok(Moved::NeedsName),
         }
     }
 
+    /// Publishes the parents that are missing, with the content below them. `false` if none is.
+    fn rename_with_parents(&mut self) -> io::Result<bool> {
+        let Content::Named(_, StagingName { entry, private: Some(private) }) = &mut self.content
+        else {
+            return Ok(false);
+        };
+        if !needs_private_dir(&self.destination) {
+            return Ok(false);
+        }
+        let surrounded = match &self.surrounded {
+            Some(surrounded) => surrounded,
+            None => {
+                let surrounded = parents::surround(private, &entry.name, &self.destination)?;
+                entry.name = surrounded.name.clone();
+                self.surrounded.insert(surrounded)
+            }
+        };
+        surrounded.publish(private, &self.destination)
+    }
+
     /// Without a way to give the unnamed file a name, its content moves to one that has a name.
     fn copy_to_named(&mut self) -> io::Result<()> {
-        let mode = staging_mode(&self.destination, &self.settings);
-        let (named, entry) = entry::create(&self.destination, mode, self.owner)?;
+        let (named, name) = stage_named(&self.destination, &self.settings, self.owner)?;
         let mut unnamed = &**self.content.file();
         unnamed.rewind()?;
         io::copy(&mut unnamed, &mut &*named)?;
-        (self.content, self.synced) = (Content::Named(named, entry), Synced::No);
+        (self.content, self.synced) = (Content::Named(named, name), Synced::No);
         Ok(())
     }
 
@@ -312,8 +349,14 @@ pub(crate) struct Published {
     destination: Destination,
     settings: Settings,
     file: Arc<File>,
-    /// Its lock is let go when the name is durable.
-    _name: Option<Name>,
+    _name: Released,
+}
+
+/// A staging name that leads to the destination now, and the staging directory that it was in. The lock is
+/// let go, and the directory removed, when the destination's name is durable.
+struct Released {
+    _name: Name,
+    _private: Option<PrivateDir>,
 }
 
 impl Published {

@@ -2,18 +2,27 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Component;
 use std::sync::Arc;
 
 use crate::platform::{self, Kind, Naming};
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::Owner;
+use crate::protocol::private_dir::PrivateDir;
 use crate::protocol::resolve::Destination;
 use crate::settings::Settings;
 
 /// The staging file, with or without a name.
 pub(crate) enum Content {
     Unnamed(Arc<File>),
-    Named(Arc<File>, Entry),
+    Named(Arc<File>, StagingName),
+}
+
+/// The name of a staging file, and the private staging directory around it, if there is one. The name is
+/// removed first.
+pub(crate) struct StagingName {
+    pub(crate) entry: Entry,
+    pub(crate) private: Option<PrivateDir>,
 }
 
 impl Content {
@@ -43,9 +52,43 @@ pub(crate) fn stage(
             return Ok(Content::Unnamed(Arc::new(file)));
         }
     }
+    let (file, name) = stage_named(destination, settings, owner)?;
+    Ok(Content::Named(file, name))
+}
+
+/// The same with a name. Parents that are missing are made in a private staging directory, around it.
+pub(crate) fn stage_named(
+    destination: &Destination,
+    settings: &Settings,
+    owner: Owner,
+) -> io::Result<(Arc<File>, StagingName)> {
+    if needs_private_dir(destination) {
+        return stage_inside(PrivateDir::create(destination, owner)?, destination, settings);
+    }
     let mode = staging_mode(destination, settings);
     let (file, entry) = entry::create(destination, mode, owner)?;
-    Ok(Content::Named(file, entry))
+    Ok((file, StagingName { entry, private: None }))
+}
+
+/// Whether parents that are missing are made around what is staged, in a private staging directory.
+/// Otherwise they are made right before the rename: `..` could lead out of the staging directory.
+pub(crate) fn needs_private_dir(destination: &Destination) -> bool {
+    let goes_up = |component| component == Component::ParentDir;
+    !destination.missing_parents.is_empty()
+        && platform::RENAMES_OPEN_TREES
+        && !destination.name.components().any(goes_up)
+}
+
+pub(crate) fn stage_inside(
+    private: PrivateDir,
+    destination: &Destination,
+    settings: &Settings,
+) -> io::Result<(Arc<File>, StagingName)> {
+    let (directory, name) = (private.directory.clone(), destination.file_name().to_owned());
+    let mode = hidden_mode(destination, settings);
+    let file = Arc::new(platform::stage_inside(&directory, &name, mode)?);
+    let entry = entry::inside(directory, name);
+    Ok((file, StagingName { entry, private: Some(private) }))
 }
 
 /// The mode with which a staging file that has a name is created. A file that is to get a mode of
