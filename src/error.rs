@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::hint::Hint;
-use crate::platform::{self, InUse};
+use crate::platform::{InUse, Os, Platform as _};
 
 /// The step of a write that failed, in the order in which the steps happen.
 ///
@@ -271,7 +271,7 @@ impl Error {
 
 /// The hint that follows from the system's error alone.
 fn hint_of(step: Step, error: &io::Error) -> Option<Hint> {
-    match platform::in_use(error) {
+    match Os::in_use(error) {
         InUse::Yes => Some(Hint::OpenElsewhere),
         InUse::Maybe if step == Step::Publish => Some(Hint::MaybeOpenElsewhere),
         InUse::Maybe | InUse::No => None,

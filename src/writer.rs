@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Step};
 use crate::failure::Failure;
-use crate::platform;
+use crate::platform::{Os, Platform as _};
 
 /// The size of the buffer to begin with, in bytes: below the threshold from which on the allocator
 /// asks the system for memory (mallopt(3), `M_MMAP_THRESHOLD`: 128 KiB).
@@ -445,7 +445,7 @@ impl Sink {
     fn start_writeback(&mut self, position: u64) {
         let Some(start) = &mut self.window_start else { return };
         while position >= LONG && position.saturating_sub(*start) >= WRITEBACK_WINDOW {
-            platform::start_writeback(&self.file, *start, WRITEBACK_WINDOW);
+            Os::start_writeback(&self.file, *start, WRITEBACK_WINDOW);
             *start += WRITEBACK_WINDOW;
         }
     }

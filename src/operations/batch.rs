@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::error::{Error, Outcome, Step};
 use crate::hint::Hint;
 use crate::options::WriteOptions;
-use crate::platform::{self, Code, Naming, Stat};
+use crate::platform::{Code, Naming, Os, Platform as _, Stat};
 use crate::protocol::batch_dirs::BatchDirs;
 use crate::protocol::destination::{Route, check_current, check_replaceable_kind, refusal};
 use crate::protocol::entry;
@@ -225,7 +225,7 @@ struct Parked {
 
 impl Files {
     pub(crate) fn new(settings: &Settings, owner: Owner) -> io::Result<Files> {
-        if !platform::HAS_PRIVATE_DIRECTORIES {
+        if !Os::HAS_PRIVATE_DIRECTORIES {
             let lacking = "batches need directories that show whether their writer is alive";
             return Err(io::Error::new(io::ErrorKind::Unsupported, lacking));
         }
@@ -272,7 +272,7 @@ impl Files {
             && must_sync(&self.settings, &file, Naming::Named)
         {
             // Later, with the file closed, an error could be lost.
-            platform::sync_file(&file).map_err(Error::at(Step::Sync, &destination.path))?;
+            Os::sync_file(&file).map_err(Error::at(Step::Sync, &destination.path))?;
         }
         if self.list.len() == SMALL {
             self.list.iter_mut().for_each(|parked| parked.file = None);
@@ -333,7 +333,7 @@ impl Files {
         let was_open = parked.file.is_some();
         let file = match parked.file.take() {
             Some(file) => file,
-            None => platform::open_to_finish(&private.directory, &parked.staged_as)
+            None => Os::open_to_finish(&private.directory, &parked.staged_as)
                 .map(Arc::new)
                 .map_err(at(Step::Metadata))?,
         };
@@ -343,7 +343,7 @@ impl Files {
         if self.settings.durability != Durability::Relaxed
             && !self.directories.filesystem(parked.directory).reports_losses
         {
-            platform::sync_file(&file).map_err(at(Step::Sync))?;
+            Os::sync_file(&file).map_err(at(Step::Sync))?;
         }
         parked.file = was_open.then_some(file);
         Ok(())
@@ -361,8 +361,8 @@ impl Files {
             }
             let number = self.directories.filesystem_number(parked.directory);
             let done = match file {
-                Some(file) => platform::sync_file(&file),
-                None if synced.insert(number) => platform::sync_filesystem(&filesystem.alive),
+                Some(file) => Os::sync_file(&file),
+                None if synced.insert(number) => Os::sync_filesystem(&filesystem.alive),
                 None => Ok(()),
             };
             done.map_err(Error::at(Step::Sync, &parked.place.path))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Step};
 use crate::options::WriteOptions;
-use crate::platform::{self, Code};
+use crate::platform::{Code, Os, Platform as _};
 use crate::protocol::destination::find_nothing;
 use crate::protocol::lock::Owner;
 use crate::protocol::output::Output;
@@ -81,5 +81,5 @@ impl<E: From<io::Error>> WriteOptions<E> {
 }
 
 pub(crate) fn exists(path: &Path) -> Error {
-    Error::new(Step::Publish, path, platform::error(Code::AlreadyExists))
+    Error::new(Step::Publish, path, Os::error(Code::AlreadyExists))
 }

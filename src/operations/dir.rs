@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Outcome, Step};
 use crate::hint::Hint;
 use crate::options::WriteOptions;
-use crate::platform::{self, Code, Kind, Stat};
+use crate::platform::{self, Code, Kind, Os, Platform as _, Stat};
 use crate::protocol::claim::{self, Asker, Creation};
 use crate::protocol::destination::check_directory;
 use crate::protocol::lock::Owner;
@@ -190,7 +190,7 @@ pub(crate) fn to_create(
 ) -> Result<Creation<PrivateDir>, Error> {
     check_settings(path, settings)?;
     // `.`, `..` and `/`: they have no name that could be missing.
-    if has_no_name(path) && platform::open_directory(None, path).is_ok() {
+    if has_no_name(path) && Os::open_directory(None, path).is_ok() {
         return Ok(Creation::Exists);
     }
     let ask = |destination: &Destination| claim::missing_by_path(destination, settings, asker);
@@ -252,11 +252,11 @@ impl DirWrite {
         let directory = &staged.private.directory;
         let at = |error| Error::new(Step::Stage, &destination.path, error);
         let mode = settings.new_file_mode.map_or(0o777, searchable);
-        platform::make_directory(directory, &staged.name, mode).map_err(at)?;
+        Os::make_directory(directory, &staged.name, mode).map_err(at)?;
         if destination.at_start.is_some() {
             check_exchange(&staged, &destination)?;
         }
-        let filesystem = platform::open_itself(directory).map_err(at)?;
+        let filesystem = Os::open_itself(directory).map_err(at)?;
         Ok(DirWrite {
             destination,
             settings: settings.clone(),
@@ -275,7 +275,7 @@ impl DirWrite {
         let path = self.destination.path.clone();
         let (top, stat) = self.staged.open(&path)?;
         if stat.kind != Kind::Directory {
-            let error = Error::new(Step::Publish, &path, platform::error(Code::NotADirectory));
+            let error = Error::new(Step::Publish, &path, Os::error(Code::NotADirectory));
             return Err(error.with_hint(Hint::WrongKind));
         }
         if !self.try_publish(&top, replace)? {
@@ -312,7 +312,7 @@ impl DirWrite {
                 Moved::Changed => {}
             }
         }
-        Err(at(Step::Publish)(platform::error(Code::AlreadyExists)))
+        Err(at(Step::Publish)(Os::error(Code::AlreadyExists)))
     }
 
     fn apply_metadata(&self, current: Option<&Stat>, top: &File) -> io::Result<()> {
@@ -322,7 +322,7 @@ impl DirWrite {
             return metadata::carry_over_directory(&self.destination, old, top, mode);
         }
         if let Some(mode) = mode {
-            return metadata::set_exact_mode(top, &platform::stat_file(top)?, mode);
+            return metadata::set_exact_mode(top, &Os::stat_file(top)?, mode);
         }
         match self.destination.at_start.as_ref().filter(is_directory) {
             Some(gone) => metadata::carry_mode_over(gone, top),
@@ -335,7 +335,7 @@ impl DirWrite {
             return Ok(());
         }
         let (directory, name) = (&self.staged.private.directory, &self.staged.name);
-        tree::sync(&platform::open_subdirectory(directory, name)?, &self.filesystem)
+        tree::sync(&Os::open_subdirectory(directory, name)?, &self.filesystem)
     }
 
     /// Moves the tree to the destination's name, and an old tree to where the new one was, in one step.
@@ -355,9 +355,9 @@ impl DirWrite {
         let (from, name) = (&private.directory, &self.staged.name);
         let (to, new_name) = (&self.destination.directory, &self.destination.name);
         let (moved, changed) = match old {
-            Some(_) => (platform::exchange(from, name, to, new_name), io::ErrorKind::NotFound),
+            Some(_) => (Os::exchange(from, name, to, new_name), io::ErrorKind::NotFound),
             None => {
-                let moved = platform::rename_new_directory(from, name, to, new_name);
+                let moved = Os::rename_new_directory(from, name, to, new_name);
                 (moved, io::ErrorKind::AlreadyExists)
             }
         };
@@ -383,7 +383,7 @@ fn searchable(mode: u32) -> u32 {
 fn check_settings(path: &Path, settings: &Settings) -> Result<(), Error> {
     match settings.keep_failed {
         Some(_) => {
-            let error = platform::error(Code::Unsupported);
+            let error = Os::error(Code::Unsupported);
             Err(Error::new(Step::Resolve, path, error).with_hint(Hint::KeepsOnlyFiles))
         }
         None => Ok(()),
@@ -395,7 +395,7 @@ fn has_no_name(path: &Path) -> bool {
 }
 
 fn resolve(path: &Path, settings: &Settings) -> Result<Destination, Error> {
-    let at = |code| Error::new(Step::Resolve, path, platform::error(code));
+    let at = |code| Error::new(Step::Resolve, path, Os::error(code));
     // `out/` is `out`.
     let plain: PathBuf = path.components().collect();
     if has_no_name(&plain) {
@@ -414,18 +414,18 @@ fn check_exchange(staged: &StagedPath, destination: &Destination) -> Result<(), 
     let at = |error| Error::new(Step::Stage, &destination.path, error);
     let (directory, name) = (&staged.private.directory, &staged.name);
     let scratch = PathBuf::from(format!("{:08x}", platform::random()));
-    platform::make_directory(directory, &scratch, 0o777).map_err(at)?;
-    match platform::exchange(directory, name, directory, &scratch) {
+    Os::make_directory(directory, &scratch, 0o777).map_err(at)?;
+    match Os::exchange(directory, name, directory, &scratch) {
         Ok(()) => {}
-        Err(error) if platform::is_unsupported(&error) => {
-            return Err(at(platform::error(Code::Unsupported)).with_hint(Hint::NoExchange));
+        Err(error) if Os::is_unsupported(&error) => {
+            return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));
         }
         Err(error) => return Err(at(error)),
     }
-    if platform::has_immovable_directories(&destination.directory).map_err(at)? {
+    if Os::has_immovable_directories(&destination.directory).map_err(at)? {
         check_movable(staged, destination, &scratch)?;
     }
-    platform::remove_directory(directory, &scratch).map_err(at)
+    Os::remove_directory(directory, &scratch).map_err(at)
 }
 
 /// An overlay does not move a directory that comes from a lower layer (the kernel's documentation,
@@ -439,18 +439,17 @@ fn check_movable(
     let at = |error| Error::new(Step::Stage, &destination.path, error);
     let directory = &staged.private.directory;
     let inside = scratch.join("full");
-    platform::make_directory(directory, &inside, 0o777).map_err(at)?;
-    let moved = platform::rename_to(&destination.directory, &destination.name, directory, scratch);
+    Os::make_directory(directory, &inside, 0o777).map_err(at)?;
+    let moved = Os::rename_to(&destination.directory, &destination.name, directory, scratch);
     match moved {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            Err(at(platform::error(Code::Unsupported)).with_hint(Hint::LowerLayer))
+            Err(at(Os::error(Code::Unsupported)).with_hint(Hint::LowerLayer))
         }
-        Err(_) => platform::remove_directory(directory, &inside).map_err(at),
+        Err(_) => Os::remove_directory(directory, &inside).map_err(at),
         // No filesystem does that.
         Ok(()) => {
-            let back =
-                platform::rename_to(directory, scratch, &destination.directory, &destination.name);
-            back.and_then(|()| platform::make_directory(directory, scratch, 0o777)).map_err(at)
+            let back = Os::rename_to(directory, scratch, &destination.directory, &destination.name);
+            back.and_then(|()| Os::make_directory(directory, scratch, 0o777)).map_err(at)
         }
     }
 }
@@ -460,16 +459,16 @@ fn check_movable(
 /// rename.
 fn keep_accessible(top: &File) -> io::Result<u32> {
     const OWNER: u32 = 0o700;
-    let mode = platform::stat_file(top)?.mode;
+    let mode = Os::stat_file(top)?.mode;
     if mode & OWNER != OWNER {
-        platform::set_mode(top, mode | OWNER)?;
+        Os::set_mode(top, mode | OWNER)?;
     }
     Ok(mode)
 }
 
 fn restore(top: &File, mode: u32) -> io::Result<()> {
-    match platform::stat_file(top)?.mode == mode {
+    match Os::stat_file(top)?.mode == mode {
         true => Ok(()),
-        false => platform::set_mode(top, mode),
+        false => Os::set_mode(top, mode),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Outcome, Step};
 use crate::options::WriteOptions;
-use crate::platform::{self, Kind};
+use crate::platform::{Kind, Os, Platform as _};
 use crate::protocol::entry;
 use crate::protocol::lock::Owner;
 use crate::protocol::output::Output;
@@ -135,7 +135,7 @@ pub(crate) fn find_same(destination: &Destination, staged: &File) -> Result<Opti
     if !is_file {
         return Ok(None);
     }
-    let Ok(existing) = platform::open_to_compare(&destination.directory, &destination.name) else {
+    let Ok(existing) = Os::open_to_compare(&destination.directory, &destination.name) else {
         return Ok(None);
     };
     match is_same(&existing, staged).map_err(Error::at(Step::Read, &destination.path))? {
@@ -145,7 +145,7 @@ pub(crate) fn find_same(destination: &Destination, staged: &File) -> Result<Opti
 }
 
 fn is_same(existing: &File, mut staged: &File) -> io::Result<bool> {
-    let (old, new) = (platform::stat_file(existing)?, platform::stat_file(staged)?);
+    let (old, new) = (Os::stat_file(existing)?, Os::stat_file(staged)?);
     if old.kind != Kind::File || old.len != new.len {
         return Ok(false);
     }
@@ -186,7 +186,7 @@ pub(crate) fn sync_existing(
     // Publishing would have come across it.
     entry::sweep(destination);
     if settings.durability != Durability::Relaxed {
-        platform::sync_file(existing).map_err(Error::at(Step::Sync, &destination.path))?;
+        Os::sync_file(existing).map_err(Error::at(Step::Sync, &destination.path))?;
     }
     sync_parent(destination, settings, existing, Outcome::Unchanged)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Step};
 use crate::hint::Hint;
 use crate::options::WriteOptions;
-use crate::platform::{self, Code, Kind, Stat};
+use crate::platform::{self, Code, Kind, Os, Platform as _, Stat};
 use crate::protocol::claim::{self, Asker, Creation};
 use crate::protocol::destination::{Route, check_replaceable_kind};
 use crate::protocol::entry::{self, Entry};
@@ -282,7 +282,7 @@ fn rename(
     if staging_mode(&destination, &settings) == 0o600 {
         // Writing `user.*` attributes needs write access (xattr(7)). Nobody else can enter the directory
         // around it, until it has the destination's own mode.
-        platform::set_mode(content.file(), 0o600)
+        Os::set_mode(content.file(), 0o600)
             .map_err(Error::at(Step::Metadata, &destination.path))?;
     }
     let written = Written::new(destination, settings, content, owner);
@@ -293,7 +293,7 @@ fn rename(
 fn open_result(staged: &mut StagedPath, path: &Path) -> Result<(Arc<File>, Entry), Error> {
     let at = |step| Error::at(step, path);
     let (file, stat) = staged.open(path)?;
-    let wrong = |code| Err(at(Step::Publish)(platform::error(code)).with_hint(Hint::WrongKind));
+    let wrong = |code| Err(at(Step::Publish)(Os::error(code)).with_hint(Hint::WrongKind));
     match stat.kind {
         Kind::File => {}
         Kind::Directory => return wrong(Code::IsADirectory),
@@ -315,9 +315,9 @@ fn check_journals(staged: &StagedPath, path: &Path) -> Result<(), Error> {
     for suffix in ["-wal", "-journal"] {
         let mut name = staged.name.clone().into_os_string();
         name.push(suffix);
-        let journal = platform::stat(&staged.private.directory, Path::new(&name)).map_err(at)?;
+        let journal = Os::stat(&staged.private.directory, Path::new(&name)).map_err(at)?;
         if journal.is_some_and(|journal| journal.kind == Kind::File && journal.len > 0) {
-            return Err(at(platform::error(Code::Busy)).with_hint(Hint::JournalLeft));
+            return Err(at(Os::error(Code::Busy)).with_hint(Hint::JournalLeft));
         }
     }
     Ok(())
@@ -329,9 +329,9 @@ fn check_journals(staged: &StagedPath, path: &Path) -> Result<(), Error> {
 fn copy(mut file: File, stat: &Stat, linked: &Entry) -> io::Result<(Arc<File>, Entry)> {
     let directory = linked.directory.clone();
     let name = PathBuf::from(format!("{:08x}", platform::random()));
-    let mut copy = platform::stage_named(&directory, &name, 0o600)?;
+    let mut copy = Os::stage_named(&directory, &name, 0o600)?;
     let entry = entry::inside(directory, name);
     io::copy(&mut file, &mut copy)?;
-    platform::set_mode(&copy, stat.mode & 0o777)?;
+    Os::set_mode(&copy, stat.mode & 0o777)?;
     Ok((Arc::new(copy), entry))
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Step};
 use crate::hint::Hint;
 use crate::operations::create::exists;
 use crate::options::WriteOptions;
-use crate::platform::{self, Code, Kind, Stat};
+use crate::platform::{Code, Kind, Os, Platform as _, Stat};
 use crate::protocol::claim::{self, Asked, Asker, Claimed, Locked, LockedBy};
 use crate::protocol::destination::Route;
 use crate::protocol::output::Output;
@@ -214,7 +214,7 @@ fn check_updatable(destination: &Destination, found: &Stat) -> Result<(), Error>
         Kind::Symlink if !destination.is_magic_link => (Code::TooManyLinks, Hint::LinkNotFollowed),
         Kind::Symlink | Kind::Other => (Code::InvalidName, Hint::NotAFile),
     };
-    let error = platform::error(code);
+    let error = Os::error(code);
     Err(Error::new(Step::Resolve, &destination.path, error).with_hint(hint))
 }
 

@@ -1,55 +1,42 @@
-//! The system calls, and nothing else: one file a platform, the same functions in each. Everything
-//! above this module is the same on every platform.
+//! The system calls, and nothing else. Code outside this module is the same on every system.
+//!
+//! [`Platform`] says once what each function does. Its default bodies are what most systems need: many
+//! call the function of the same name in `base`, which is the system's family. Each system has one
+//! `impl Platform for Os`, which overrides what differs there, and says why:
+//!
+//! ```text
+//! unix/mod.rs          the family: `rustix`       portable/mod.rs       the family: `std`; WASI
+//! unix/linux.rs        Linux, Android             portable/windows/     Windows
+//! unix/apple.rs        macOS, iOS
+//! unix/bsd.rs          FreeBSD, NetBSD
+//! ```
 
-#[cfg(target_vendor = "apple")]
-mod apple;
-#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
-mod bsd;
-#[allow(dead_code)] // Most systems have something of their own for some of it.
-mod common;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod linux;
+mod contract;
+
 #[cfg(not(unix))]
-#[cfg_attr(windows, allow(dead_code))]
 mod portable;
 #[cfg(unix)]
-#[cfg_attr(
-    any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_vendor = "apple"
-    ),
-    allow(dead_code)
-)]
 mod unix;
-#[cfg(windows)]
-mod windows;
 
-#[cfg(target_vendor = "apple")]
-pub(crate) use apple::*;
-#[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
-pub(crate) use bsd::*;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) use linux::*;
-#[cfg(not(any(unix, windows)))]
-pub(crate) use portable::*;
-#[cfg(all(
-    unix,
-    not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_vendor = "apple"
-    ))
-))]
-pub(crate) use unix::*;
-#[cfg(windows)]
-pub(crate) use windows::*;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
 
-/// What kind of thing a name leads to, symbolic links not followed.
+#[cfg(not(unix))]
+use portable as base;
+#[cfg(unix)]
+use unix as base;
+
+/// `Directory` is an open directory, and stays the same one when its path changes, as far as the
+/// system allows. `Entries` iterates over the names in one.
+pub(crate) use base::{Directory, Entries};
+pub(crate) use contract::Platform;
+
+/// The system that the crate is compiled for.
+pub(crate) enum Os {}
+
+/// What kind of thing a name leads to; symbolic links are not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -70,19 +57,12 @@ pub(crate) struct Stat {
     pub(crate) ino: u64,
     /// In bytes.
     pub(crate) len: u64,
-    /// How many names lead to it.
+    /// How many names lead to the file; 1 where the system does not tell.
     pub(crate) links: u64,
-    /// Something is mounted here: the name can't be renamed over.
+    /// A filesystem is mounted here: nothing can be renamed over the name.
     pub(crate) mount_root: bool,
-    /// Immutable or append-only: nothing can replace it.
+    /// Immutable or append-only: nothing can replace the file; in a directory, nothing can be renamed.
     pub(crate) immutable: bool,
-}
-
-/// Which file it is, by whatever name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId {
-    dev: u64,
-    ino: u64,
 }
 
 impl Stat {
@@ -91,25 +71,15 @@ impl Stat {
     }
 
     pub(crate) fn is_same_file(&self, other: &Stat) -> bool {
-        (self.dev, self.ino) == (other.dev, other.ino)
+        self.id() == other.id()
     }
 }
 
-/// The outcome of asking for a lock without waiting.
+/// Identifies a file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code)] // Not every system knows every outcome.
-pub(crate) enum Lock {
-    Held,
-    Busy,
-    Unsupported,
-}
-
-/// Whether an error says that another program has the file open.
-#[allow(dead_code)]
-pub(crate) enum InUse {
-    No,
-    Maybe,
-    Yes,
+pub(crate) struct FileId {
+    dev: u64,
+    ino: u64,
 }
 
 /// Whether a staging file has a name.
@@ -119,11 +89,21 @@ pub(crate) enum Naming {
     Unnamed,
 }
 
-/// A number that others can't guess, from the system's own source by way of `std`.
-pub(crate) fn random() -> u32 {
-    use std::collections::hash_map::RandomState;
-    use std::hash::{BuildHasher, Hasher};
-    (RandomState::new().build_hasher().finish() as u32) | 1 << 31
+/// The answer to a request for a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Held,
+    Busy,
+    Unsupported,
+}
+
+/// Whether another program has a file open that it does not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(windows), expect(dead_code, reason = "elsewhere open files can be replaced"))]
+pub(crate) enum InUse {
+    No,
+    Maybe,
+    Yes,
 }
 
 /// An error that this library finds before the system does, to be given the system's own code.
@@ -140,4 +120,35 @@ pub(crate) enum Code {
     Deadlock,
     NotADirectory,
     Unsupported,
+}
+
+/// A number that others cannot guess: `std` seeds its hashers from the system's random source. The
+/// highest bit is set, which keeps it apart from the small numbers of staging names.
+pub(crate) fn random() -> u32 {
+    (RandomState::new().build_hasher().finish() as u32) | 1 << 31
+}
+
+/// A hidden name that no other process uses.
+fn scratch_name() -> PathBuf {
+    PathBuf::from(format!(".{:016x}.write-atomically", random()))
+}
+
+/// Looks, then renames. Nothing is lost if another process takes the name between the two calls:
+/// rename(2) replaces a directory only if it is empty.
+fn rename_unless_taken(old: &Directory, from: &Path, new: &Directory, to: &Path) -> io::Result<()> {
+    match Os::stat(new, to)? {
+        Some(_) => Err(Os::error(Code::AlreadyExists)),
+        None => Os::rename_to(old, from, new, to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    fn a_random_number_is_not_a_small_one() {
+        assert!((0..1000).map(|_| random()).all(|number| number >= 1 << 31));
+    }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::mem::replace;
 use std::path::{Path, PathBuf};
 
-use crate::platform::{self, Code};
+use crate::platform::{Code, Os, Platform as _};
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::Owner;
 use crate::protocol::private_dir::{self, ParkedDir, PrivateDir};
@@ -64,7 +64,7 @@ impl BatchDirs {
 
     /// The number of a destination's directory, with a private staging directory in it.
     pub(crate) fn enter(&mut self, destination: &Destination) -> io::Result<usize> {
-        let stat = platform::stat_directory(&destination.directory)?;
+        let stat = Os::stat_directory(&destination.directory)?;
         if let Some(&index) = self.index.get(&(stat.dev, stat.ino)) {
             return Ok(index);
         }
@@ -88,13 +88,13 @@ impl BatchDirs {
         let known = self.filesystems.iter().rposition(|known| known.device == device);
         if let Some(known) = known {
             let alive = &self.filesystems[known].alive;
-            if platform::link(alive, &private.directory, name).is_ok() {
+            if Os::link(alive, &private.directory, name).is_ok() {
                 return Ok(known);
             }
         }
-        let alive = platform::stage_named(&private.directory, name, 0o600)?;
-        platform::try_lock(&alive);
-        let reports_losses = platform::filesystem_sync_reports_losses(&alive)?;
+        let alive = Os::stage_named(&private.directory, name, 0o600)?;
+        Os::try_lock(&alive);
+        let reports_losses = Os::filesystem_sync_reports_losses(&alive)?;
         self.filesystems.push(Filesystem { device, alive, reports_losses });
         Ok(self.filesystems.len() - 1)
     }
@@ -113,7 +113,7 @@ impl BatchDirs {
         let name = PathBuf::from(self.next.to_string());
         self.next += 1;
         let directory = self.open(directory)?.directory.clone();
-        let file = platform::stage_inside(&directory, &name, mode)?;
+        let file = Os::stage_inside(&directory, &name, mode)?;
         Ok((file, entry::inside(directory, name)))
     }
 
@@ -125,7 +125,7 @@ impl BatchDirs {
         self.mark_used(index)?;
         match &self.list[index].private {
             State::Open(private) => Ok(private),
-            State::Parked(_) | State::Gone => Err(platform::error(Code::NotFound)),
+            State::Parked(_) | State::Gone => Err(Os::error(Code::NotFound)),
         }
     }
 
@@ -141,7 +141,7 @@ impl BatchDirs {
         }
         self.open.retain(|&other| other != index);
         self.open.push_back(index);
-        if self.open.len() <= OPEN_DIRECTORIES || !platform::DESCRIPTORS_ARE_FEW {
+        if self.open.len() <= OPEN_DIRECTORIES || !Os::DESCRIPTORS_ARE_FEW {
             return Ok(());
         }
         let Some(oldest) = self.open.pop_front() else { return Ok(()) };
@@ -160,8 +160,8 @@ impl BatchDirs {
         let directory = self.open(index)?.parent.clone();
         let alive = &self.filesystem(index).alive;
         match below {
-            Some(name) => platform::sync_child_directory(&directory, name, alive),
-            None => platform::sync_directory(&directory, alive),
+            Some(name) => Os::sync_child_directory(&directory, name, alive),
+            None => Os::sync_directory(&directory, alive),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Step};
 use crate::hint::Hint;
-use crate::platform::{self, Code, Directory, FileId, Kind, Lock, Stat};
+use crate::platform::{Code, Directory, FileId, Kind, Lock, Os, Platform as _, Stat};
 use crate::protocol::entry::{self, Claim, Entry, Found};
 use crate::protocol::lock::{Attempt, FileLock, Owner, SHORTEST_PAUSE, Wait, check_not_held_by};
 use crate::protocol::names::staging_name;
@@ -104,7 +104,7 @@ pub(crate) fn existing(
     settings: &Settings,
     asker: Asker,
 ) -> Result<Asked<Locked>, Error> {
-    let locked = match platform::LOCKS_DESTINATIONS {
+    let locked = match Os::LOCKS_DESTINATIONS {
         true => lock_itself(destination, found, asker),
         false => lock_entry(destination, found, settings, asker),
     };
@@ -115,7 +115,7 @@ pub(crate) fn existing(
 }
 
 fn lock_itself(destination: &Destination, found: &Stat, asker: Asker) -> io::Result<Asked<Locked>> {
-    let file = platform::open_to_update(&destination.directory, &destination.name)?;
+    let file = Os::open_to_update(&destination.directory, &destination.name)?;
     let lock = match FileLock::acquire(file, asker.owner, asker.wait)? {
         Attempt::Held(lock) => lock,
         Attempt::Busy => return Ok(Asked::Busy),
@@ -141,8 +141,8 @@ fn lock_entry(
         Asked::LookAgain => return Ok(Asked::LookAgain),
         Asked::Busy => return Ok(Asked::Busy),
     };
-    let file = platform::open_to_compare(&destination.directory, &destination.name)?;
-    let id = platform::stat_file(&file)?.id();
+    let file = Os::open_to_compare(&destination.directory, &destination.name)?;
+    let id = Os::stat_file(&file)?.id();
     if id != found.id() || !is_there(destination, id)? {
         return Ok(Asked::LookAgain);
     }
@@ -173,7 +173,7 @@ pub(crate) fn missing_by_path(
     settings: &Settings,
     asker: Asker,
 ) -> Result<Asked<PrivateDir>, Error> {
-    if !platform::HAS_PRIVATE_DIRECTORIES {
+    if !Os::HAS_PRIVATE_DIRECTORIES {
         return Ok(Asked::Impossible);
     }
     let create = create_directory(destination, asker);
@@ -222,7 +222,7 @@ fn claim_missing<T>(
     let asked = claim(destination, asker, create)?;
     if let Asked::Got(_) = asked {
         let parents_appeared = match destination.missing_parents.first() {
-            Some(parent) => platform::stat(&destination.directory, parent)?.is_some(),
+            Some(parent) => Os::stat(&destination.directory, parent)?.is_some(),
             None => false,
         };
         let waited =
@@ -336,10 +336,10 @@ fn wait_for_file(
     asker: Asker,
     pause: &mut Duration,
 ) -> io::Result<Option<Waited>> {
-    let Some(found) = platform::stat(directory, name)? else { return Ok(Some(Waited::ItEnded)) };
+    let Some(found) = Os::stat(directory, name)? else { return Ok(Some(Waited::ItEnded)) };
     check_not_held_by(asker.owner, found.id())?;
-    if let (Wait::Forever, Ok(file)) = (asker.wait, platform::open_to_update(directory, name)) {
-        if platform::lock(&file) == Lock::Held {
+    if let (Wait::Forever, Ok(file)) = (asker.wait, Os::open_to_update(directory, name)) {
+        if Os::lock(&file) == Lock::Held {
             return Ok(None);
         }
     }
@@ -352,7 +352,7 @@ fn wait_for_directory(
     asker: Asker,
     pause: &mut Duration,
 ) -> io::Result<Option<Waited>> {
-    let found = platform::stat(&destination.directory, name)?;
+    let found = Os::stat(&destination.directory, name)?;
     let Some(found) = found else { return Ok(Some(Waited::ItEnded)) };
     check_not_held_by(asker.owner, found.id())?;
     Ok((!asker.wait.pause(pause)).then_some(Waited::InVain))
@@ -371,7 +371,7 @@ fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
             Ok(below) => below.components().collect(),
             Err(_) => continue,
         };
-        let Ok(directory) = platform::open_directory(None, above) else { continue };
+        let Ok(directory) = Os::open_directory(None, above) else { continue };
         let name = staging_name(&below, destination.realm(), 0);
         let mut pause = SHORTEST_PAUSE;
         let mut waited = false;
@@ -392,13 +392,13 @@ fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
 
 /// Whether a writer holds this entry.
 fn is_alive(directory: &Directory, name: &Path) -> io::Result<bool> {
-    let found = match platform::stat(directory, name) {
-        Ok(Some(found)) if found.uid == platform::user() => found,
+    let found = match Os::stat(directory, name) {
+        Ok(Some(found)) if found.uid == Os::user() => found,
         _ => return Ok(false),
     };
     let lock = match found.kind {
-        Kind::File => platform::open_to_lock(directory, name).map(|file| platform::try_lock(&file)),
-        Kind::Directory => platform::hold_directory(directory, name).map(|(_, lock)| lock),
+        Kind::File => Os::open_to_lock(directory, name).map(|file| Os::try_lock(&file)),
+        Kind::Directory => Os::hold_directory(directory, name).map(|(_, lock)| lock),
         Kind::Symlink | Kind::Other => return Ok(false),
     };
     match lock {
@@ -408,7 +408,7 @@ fn is_alive(directory: &Directory, name: &Path) -> io::Result<bool> {
 }
 
 fn failed(destination: &Destination, error: io::Error) -> Error {
-    let is_deadlock = error.kind() == platform::error(Code::Deadlock).kind();
+    let is_deadlock = error.kind() == Os::error(Code::Deadlock).kind();
     let error = Error::new(Step::Lock, &destination.path, error);
     match is_deadlock {
         true => error.with_hint(Hint::WaitsForItself),

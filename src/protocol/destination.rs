@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Step};
 use crate::hint::Hint;
-use crate::platform::{self, Code, Kind, Stat};
+use crate::platform::{Code, Kind, Os, Platform as _, Stat};
 use crate::protocol::in_place::InPlace;
 use crate::protocol::resolve::{Destination, Links, Lookup};
 use crate::settings::Settings;
@@ -35,9 +35,9 @@ impl Route {
         if found.immutable {
             return Err(refusal(&destination, Code::NotPermitted).with_hint(Hint::Immutable));
         }
-        let user = platform::user();
+        let user = Os::user();
         if found.kind == Kind::File && !is_writable_by_owner(found, user) {
-            platform::check_writable(&destination.directory, &destination.name)
+            Os::check_writable(&destination.directory, &destination.name)
                 .map_err(Error::at(Step::Resolve, &destination.path))?;
         }
         if settings.keep_hard_links && found.kind == Kind::File && found.links > 1 {
@@ -81,7 +81,7 @@ pub(crate) fn check_replaceable_kind(destination: &Destination, hint: Hint) -> R
 }
 
 pub(crate) fn refusal(destination: &Destination, code: Code) -> Error {
-    Error::new(Step::Resolve, &destination.path, platform::error(code))
+    Error::new(Step::Resolve, &destination.path, Os::error(code))
 }
 
 /// inode_permission() in Linux, fs/namei.c: the owner's bits decide for the owner, in an ACL as well.
@@ -107,7 +107,7 @@ fn is_anothers_in_sticky(destination: &Destination, found: &Stat, user: u32) -> 
     if found.uid == user || user == 0 {
         return Ok(false);
     }
-    let directory = platform::stat_directory(&destination.directory)?;
+    let directory = Os::stat_directory(&destination.directory)?;
     Ok(directory.mode & STICKY != 0 && directory.uid != user)
 }
 
@@ -117,17 +117,17 @@ pub(crate) fn check_directory(
     found: &Stat,
     step: Step,
 ) -> Result<(), Error> {
-    let at = |code| Error::new(step, &destination.path, platform::error(code));
+    let at = |code| Error::new(step, &destination.path, Os::error(code));
     match found.kind {
         _ if found.mount_root => return Err(at(Code::Busy).with_hint(Hint::MountedDirectory)),
         _ if found.immutable => return Err(at(Code::NotPermitted).with_hint(Hint::Immutable)),
         Kind::File | Kind::Other => return Err(at(Code::NotADirectory)),
         // rename(2), EACCES: moving a directory changes its `..`.
-        Kind::Directory => platform::check_writable(&destination.directory, &destination.name)
+        Kind::Directory => Os::check_writable(&destination.directory, &destination.name)
             .map_err(Error::at(step, &destination.path))?,
         Kind::Symlink => {}
     }
-    let is_sticky = is_anothers_in_sticky(destination, found, platform::user())
+    let is_sticky = is_anothers_in_sticky(destination, found, Os::user())
         .map_err(Error::at(step, &destination.path))?;
     match is_sticky {
         true => Err(at(Code::NotPermitted).with_hint(Hint::StickyParent)),
@@ -139,10 +139,10 @@ pub(crate) fn check_directory(
 pub(crate) fn check_current(current: Option<&Stat>, settings: &Settings) -> io::Result<()> {
     let Some(current) = current else { return Ok(()) };
     match current.kind {
-        _ if current.mount_root => Err(platform::error(Code::Busy)),
+        _ if current.mount_root => Err(Os::error(Code::Busy)),
         Kind::File => Ok(()),
         Kind::Symlink if !settings.follow_symlinks => Ok(()),
-        Kind::Directory => Err(platform::error(Code::IsADirectory)),
-        Kind::Symlink | Kind::Other => Err(platform::error(Code::AlreadyExists)),
+        Kind::Directory => Err(Os::error(Code::IsADirectory)),
+        Kind::Symlink | Kind::Other => Err(Os::error(Code::AlreadyExists)),
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::platform::{self, Code, Directory, Kind, Lock, Stat};
+use crate::platform::{self, Code, Directory, Kind, Lock, Os, Platform as _, Stat};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::{FileLock, Owner};
 use crate::protocol::names::staging_name;
@@ -53,7 +53,7 @@ impl Name {
         match &self.hold {
             Hold::Lock { lock } => *file = lock.file.clone(),
             Hold::Open(_) => {}
-            Hold::Directory => platform::stop_writing(file, &self.directory, &self.name)?,
+            Hold::Directory => Os::stop_writing(file, &self.directory, &self.name)?,
         }
         Ok(())
     }
@@ -62,9 +62,9 @@ impl Name {
     /// has just been linked does: it is locked, and was free.
     pub(crate) fn check(&self) -> io::Result<()> {
         let Hold::Lock { lock } = &self.hold else { return Ok(()) };
-        match platform::stat(&self.directory, &self.name)?.is_some_and(|now| now.id() == lock.id) {
+        match Os::stat(&self.directory, &self.name)?.is_some_and(|now| now.id() == lock.id) {
             true => Ok(()),
-            false => Err(platform::error(Code::NotFound)),
+            false => Err(Os::error(Code::NotFound)),
         }
     }
 }
@@ -77,7 +77,7 @@ impl CleanUp for Name {
             Hold::Directory => Ok(true),
         };
         if is_ours.unwrap_or(false) {
-            let _ = platform::remove(&self.directory, &self.name);
+            let _ = Os::remove(&self.directory, &self.name);
         }
     }
 }
@@ -113,7 +113,7 @@ pub(crate) fn create_at(
     owner: Owner,
 ) -> io::Result<Option<(Arc<File>, Entry)>> {
     let directory = &destination.directory;
-    let file = Arc::new(platform::stage_named(directory, name, mode)?);
+    let file = Arc::new(Os::stage_named(directory, name, mode)?);
     let Some(hold) = hold(directory, name, &file, owner)? else { return Ok(None) };
     let (directory, name) = (directory.clone(), name.to_owned());
     Ok(Some((file, Guard::new(Name { directory, name, hold }))))
@@ -127,12 +127,12 @@ fn hold(
     file: &Arc<File>,
     owner: Owner,
 ) -> io::Result<Option<Hold>> {
-    let reopened = platform::open_to_hold(directory, name).map(Arc::new);
+    let reopened = Os::open_to_hold(directory, name).map(Arc::new);
     // NFS locks only what is open for writing (flock(2)).
     for candidate in [reopened.as_ref().ok(), Some(file)].into_iter().flatten() {
-        match platform::try_lock(candidate) {
+        match Os::try_lock(candidate) {
             Lock::Held if is_ours(directory, name, file, candidate)? => {
-                let id = platform::stat_file(candidate)?.id();
+                let id = Os::stat_file(candidate)?.id();
                 let lock = FileLock::of(candidate.clone(), id, owner);
                 return Ok(Some(Hold::Lock { lock }));
             }
@@ -146,7 +146,7 @@ fn hold(
 /// Whether the name still leads to the file that was created, and that file is what is locked.
 fn is_ours(directory: &Directory, name: &Path, file: &File, locked: &File) -> io::Result<bool> {
     Ok(leads_to(directory, name, locked)?
-        && platform::stat_file(file)?.is_same_file(&platform::stat_file(locked)?))
+        && Os::stat_file(file)?.is_same_file(&Os::stat_file(locked)?))
 }
 
 /// The mode of a staging directory. The sticky bit has no meaning in a directory that only its owner
@@ -157,8 +157,8 @@ const PRIVATE: u32 = 0o1700;
 /// Creates a directory that only the caller's user can enter, for a producer that wants a path, or
 /// for many files. Its writer is alive as long as the descriptor is open.
 pub(crate) fn create_directory(destination: &Destination) -> io::Result<(Directory, PathBuf)> {
-    if !platform::HAS_PRIVATE_DIRECTORIES {
-        return Err(platform::error(Code::Unsupported));
+    if !Os::HAS_PRIVATE_DIRECTORIES {
+        return Err(Os::error(Code::Unsupported));
     }
     let claim = Claim { destination };
     let (staged, name) =
@@ -178,15 +178,15 @@ pub(crate) fn create_directory_at(
 ) -> io::Result<Option<(Directory, Lock)>> {
     use io::ErrorKind::{NotADirectory, NotFound, WouldBlock};
     let parent = &destination.directory;
-    platform::make_directory(parent, name, PRIVATE)?;
-    let (directory, lock) = match platform::hold_directory(parent, name) {
+    Os::make_directory(parent, name, PRIVATE)?;
+    let (directory, lock) = match Os::hold_directory(parent, name) {
         Ok(held) => held,
         // The other writer may have a file there now.
         Err(error) if matches!(error.kind(), NotFound | WouldBlock | NotADirectory) => {
             return Ok(None);
         }
         Err(error) => {
-            let _ = platform::remove_directory(parent, name);
+            let _ = Os::remove_directory(parent, name);
             return Err(error);
         }
     };
@@ -200,9 +200,9 @@ pub(crate) fn create_directory_at(
 /// mkdir(2): whether the sticky bit is honoured depends on the system; some BSDs and some FUSE
 /// filesystems drop it. Without it the directory serves its writer, but is not found when it is dead.
 fn mark(directory: &Directory) {
-    if let Ok(stat) = platform::stat_directory(directory) {
+    if let Ok(stat) = Os::stat_directory(directory) {
         if stat.mode & 0o1777 != PRIVATE {
-            let _ = platform::set_directory_mode(directory, stat.mode & 0o7000 | PRIVATE);
+            let _ = Os::set_directory_mode(directory, stat.mode & 0o7000 | PRIVATE);
         }
     }
 }
@@ -219,11 +219,11 @@ pub(crate) fn link(
     holder: &Arc<File>,
 ) -> io::Result<Entry> {
     // It was never shared, so that nobody else can have its lock; or there are no locks here.
-    platform::try_lock(holder);
+    Os::try_lock(holder);
     let hold = Hold::Open(holder.clone());
     let directory = &destination.directory;
     let name = Claim { destination }.try_names(Patience::BRIEF, |name| {
-        platform::link(file, directory, name).map(|()| name.to_owned())
+        Os::link(file, directory, name).map(|()| name.to_owned())
     })?;
     Ok(Guard::new(Name { directory: directory.clone(), name, hold }))
 }
@@ -327,7 +327,7 @@ impl Claim<'_> {
     /// Removes the entry at a staging name if its writer is dead.
     pub(crate) fn clear_dead(&self, name: &Path) -> io::Result<Found> {
         let directory = &self.destination.directory;
-        let Some(stat) = platform::stat(directory, name)? else { return Ok(Found::Nothing) };
+        let Some(stat) = Os::stat(directory, name)? else { return Ok(Found::Nothing) };
         if !self.may_remove(&stat) {
             return Ok(Found::Foreign);
         }
@@ -344,11 +344,11 @@ impl Claim<'_> {
             Ok((_, Lock::Unsupported)) | Err(_) => return Ok(Found::Foreign),
         };
         // It may be another's by now, or even a directory.
-        let locked = platform::stat_file(&file)?;
+        let locked = Os::stat_file(&file)?;
         if !locked.is_same_file(&stat) || !leads_to(directory, name, &file)? {
             return Ok(Found::Nothing);
         }
-        match platform::remove(directory, name) {
+        match Os::remove(directory, name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Found::Nothing),
         }
@@ -357,7 +357,7 @@ impl Claim<'_> {
     fn clear_dead_directory(&self, name: &Path) -> io::Result<Found> {
         use io::ErrorKind::{NotADirectory, NotFound, WouldBlock};
         let parent = &self.destination.directory;
-        let directory = match platform::seize_directory(parent, name) {
+        let directory = match Os::seize_directory(parent, name) {
             Ok((directory, Lock::Held)) => directory,
             Err(error) => match error.kind() {
                 NotFound | NotADirectory => return Ok(Found::Nothing),
@@ -369,8 +369,8 @@ impl Claim<'_> {
         if !leads_to_directory(parent, name, &directory)? {
             return Ok(Found::Nothing);
         }
-        let alive = platform::open_to_lock(&directory, Path::new(ALIVE));
-        if alive.is_ok_and(|file| platform::try_lock(&file) == Lock::Busy) {
+        let alive = Os::open_to_lock(&directory, Path::new(ALIVE));
+        if alive.is_ok_and(|file| Os::try_lock(&file) == Lock::Busy) {
             return Ok(Found::AliveDirectory);
         }
         // A killed writer's children may still fill it, or parts can't be removed. Others go on.
@@ -384,7 +384,7 @@ impl Claim<'_> {
     /// destination's owner before it publishes, and may find it again like that.
     pub(crate) fn may_remove(&self, entry: &Stat) -> bool {
         let destinations_owner = self.destination.at_start.as_ref().map(|found| found.uid);
-        let user = platform::user();
+        let user = Os::user();
         let mine = entry.uid == user;
         let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
         let could_be_ours = match entry.kind {
@@ -399,20 +399,20 @@ impl Claim<'_> {
 
 /// Opens what may be a dead writer's staging file, and asks for its lock.
 fn lock_dead(directory: &Directory, name: &Path) -> io::Result<(File, Lock)> {
-    let file = platform::open_to_lock(directory, name)?;
-    let lock = platform::try_lock(&file);
+    let file = Os::open_to_lock(directory, name)?;
+    let lock = Os::try_lock(&file);
     if lock != Lock::Unsupported {
         return Ok((file, lock));
     }
     // NFS locks only what is open for writing (flock(2)).
-    let file = platform::open_to_update(directory, name)?;
-    let lock = platform::try_lock(&file);
+    let file = Os::open_to_update(directory, name)?;
+    let lock = Os::try_lock(&file);
     Ok((file, lock))
 }
 
 pub(crate) fn leads_to(directory: &Directory, name: &Path, file: &File) -> io::Result<bool> {
-    let opened = platform::stat_file(file)?;
-    let there = platform::stat(directory, name)?;
+    let opened = Os::stat_file(file)?;
+    let there = Os::stat(directory, name)?;
     Ok(there.is_some_and(|there| there.is_same_file(&opened)))
 }
 
@@ -421,7 +421,7 @@ pub(crate) fn leads_to_directory(
     name: &Path,
     directory: &Directory,
 ) -> io::Result<bool> {
-    let opened = platform::stat_directory(directory)?;
-    let there = platform::stat(parent, name)?;
+    let opened = Os::stat_directory(directory)?;
+    let there = Os::stat(parent, name)?;
     Ok(there.is_some_and(|there| there.is_same_file(&opened)))
 }

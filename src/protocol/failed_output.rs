@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Step};
 use crate::hint::Hint;
-use crate::platform::{self, Code, Kind};
+use crate::platform::{Code, Kind, Os, Platform as _};
 use crate::protocol::lock::Owner;
 use crate::protocol::metadata;
 use crate::protocol::publish::{Replace, Written};
@@ -54,16 +54,16 @@ impl FailedOutput {
 
 fn check(destination: &Destination, of: &Destination, path: &Path) -> Result<(), Error> {
     let at = |error| Error::new(Step::Resolve, path, error);
-    let directory = platform::stat_directory(&destination.directory).map_err(at)?;
-    let other = platform::stat_directory(&of.directory).map_err(at)?;
+    let directory = Os::stat_directory(&destination.directory).map_err(at)?;
+    let other = Os::stat_directory(&of.directory).map_err(at)?;
     if directory.is_same_file(&other) && destination.name == of.name {
         let error = io::Error::from(io::ErrorKind::InvalidInput);
         return Err(at(error).with_hint(Hint::KeptAtDestination));
     }
     match destination.at_start.as_ref().map(|found| found.kind) {
         None | Some(Kind::File) => Ok(()),
-        Some(Kind::Directory) => Err(at(platform::error(Code::IsADirectory))),
-        Some(_) => Err(at(platform::error(Code::AlreadyExists))),
+        Some(Kind::Directory) => Err(at(Os::error(Code::IsADirectory))),
+        Some(_) => Err(at(Os::error(Code::AlreadyExists))),
     }
 }
 
@@ -76,7 +76,7 @@ fn mode(
     settings: &Settings,
 ) -> io::Result<u32> {
     let scratch = stage(destination, plain, Owner::this_thread())?;
-    let new = platform::stat_file(scratch.file())?;
+    let new = Os::stat_file(scratch.file())?;
     let allowed = match &of.at_start {
         Some(old) if old.kind == Kind::File => metadata::common_mode(&new, old),
         _ => new.mode & 0o777,

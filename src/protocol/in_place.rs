@@ -6,7 +6,7 @@ use std::io::{self, Seek};
 use std::sync::Arc;
 
 use crate::error::{Error, Outcome, Step};
-use crate::platform::{self, Code, Kind};
+use crate::platform::{Code, Kind, Os, Platform as _};
 use crate::protocol::resolve::Destination;
 use crate::settings::{Durability, Settings};
 
@@ -32,12 +32,12 @@ impl InPlace {
         let at = |error| Error::new(Step::Resolve, &destination.path, error);
         let (directory, name) = (&destination.directory, &destination.name);
         let file = match destination.is_magic_link {
-            true => platform::open_to_append(directory, name),
-            false => platform::open_to_overwrite(directory, name),
+            true => Os::open_to_append(directory, name),
+            false => Os::open_to_overwrite(directory, name),
         }
         .map_err(at)?;
-        let rest = match platform::stat_file(&file).map_err(at)?.kind {
-            Kind::Directory => return Err(at(platform::error(Code::IsADirectory))),
+        let rest = match Os::stat_file(&file).map_err(at)?.kind {
+            Kind::Directory => return Err(at(Os::error(Code::IsADirectory))),
             Kind::File if !destination.is_magic_link => Rest::CutOff,
             _ => Rest::Stays,
         };
@@ -46,7 +46,7 @@ impl InPlace {
 
     /// A file to stage in. There may be no directory to stage in, or none that the caller may write.
     pub(crate) fn stage(&self) -> Result<Arc<File>, Error> {
-        let staged = platform::stage_elsewhere();
+        let staged = Os::stage_elsewhere();
         Ok(Arc::new(staged.map_err(Error::at(Step::Stage, &self.destination.path))?))
     }
 
@@ -55,8 +55,7 @@ impl InPlace {
         let copied = self.copy_content(staged);
         copied.map_err(|error| self.failed(Step::Overwrite, error))?;
         if settings.durability != Durability::Relaxed {
-            platform::sync_overwritten(&self.file)
-                .map_err(|error| self.failed(Step::Sync, error))?;
+            Os::sync_overwritten(&self.file).map_err(|error| self.failed(Step::Sync, error))?;
         }
         Ok(())
     }

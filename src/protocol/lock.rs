@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::platform::{self, Code, FileId, Lock};
+use crate::platform::{Code, FileId, Lock, Os, Platform as _};
 
 /// Who asks for a lock, and would wait for itself if it held the lock already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +86,10 @@ pub(crate) struct FileLock {
 impl FileLock {
     /// The error `Deadlock` if the owner would wait for itself.
     pub(crate) fn acquire(file: File, owner: Owner, wait: Wait) -> io::Result<Attempt> {
-        let id = platform::stat_file(&file)?.id();
+        let id = Os::stat_file(&file)?.id();
         check_not_held_by(owner, id)?;
         let lock = match wait {
-            Wait::Forever => platform::lock(&file),
+            Wait::Forever => Os::lock(&file),
             _ => try_until(&file, wait),
         };
         Ok(match lock {
@@ -108,14 +108,14 @@ impl FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         // Closing the file does it, too, unless the closure has forked a child that has a copy.
-        platform::unlock(&self.file);
+        Os::unlock(&self.file);
     }
 }
 
 fn try_until(file: &File, wait: Wait) -> Lock {
     let mut pause = SHORTEST_PAUSE;
     loop {
-        match platform::try_lock(file) {
+        match Os::try_lock(file) {
             Lock::Busy if wait.pause(&mut pause) => {}
             lock => return lock,
         }
@@ -148,7 +148,7 @@ impl Drop for Holder {
 /// The error `Deadlock` if this owner holds the lock of this file.
 pub(crate) fn check_not_held_by(owner: Owner, id: FileId) -> io::Result<()> {
     match held().contains(&(id, owner)) {
-        true => Err(platform::error(Code::Deadlock)),
+        true => Err(Os::error(Code::Deadlock)),
         false => Ok(()),
     }
 }

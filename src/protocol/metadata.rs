@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 
-use crate::platform::{self, Stat};
+use crate::platform::{Os, Platform as _, Stat};
 use crate::protocol::acl::{Access, Ownership};
 use crate::protocol::resolve::Destination;
 
@@ -31,8 +31,8 @@ pub(crate) fn carry_over(
     let attributes = Attributes::of(destination)?;
     // While the file is still ours: writing `user.*` needs write access.
     attributes.carry(file, |name| name.starts_with(b"user."))?;
-    platform::carry_flags_over(&destination.directory, &destination.name, file)?;
-    let staged = platform::stat_file(file)?;
+    Os::carry_flags_over(&destination.directory, &destination.name, file)?;
+    let staged = Os::stat_file(file)?;
     let carried = carry_owner_over(old, &staged, file)?;
     attributes.carry(file, |name| LABELS.contains(&name))?;
     match mode {
@@ -49,7 +49,7 @@ struct Attributes<'d> {
 
 impl Attributes<'_> {
     fn of(of: &Destination) -> io::Result<Attributes<'_>> {
-        match platform::attributes(&of.directory, &of.name) {
+        match Os::attributes(&of.directory, &of.name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(Attributes { of, names: Vec::new() })
             }
@@ -58,13 +58,13 @@ impl Attributes<'_> {
     }
 
     fn read(&self, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        platform::attribute(&self.of.directory, &self.of.name, name)
+        Os::attribute(&self.of.directory, &self.of.name, name)
     }
 
     fn carry(&self, file: &File, is_wanted: impl Fn(&[u8]) -> bool) -> io::Result<()> {
         for name in self.names.iter().filter(|name| is_wanted(name)) {
             if let Some(value) = self.read(name)? {
-                allowed(platform::set_attribute(file, name, &value))?;
+                allowed(Os::set_attribute(file, name, &value))?;
             }
         }
         Ok(())
@@ -91,7 +91,7 @@ fn set_access(
     };
     access.narrow(old.uid, carried);
     match access.to_acl() {
-        Some(acl) if allowed(platform::set_attribute(file, ACL, &acl))? => Ok(()),
+        Some(acl) if allowed(Os::set_attribute(file, ACL, &acl))? => Ok(()),
         Some(_) => set_exact_mode(file, staged, owner_only(old.mode)),
         None => set_exact_mode(file, staged, access.mode() | old.mode & CARRIED_MODE & !0o777),
     }
@@ -112,18 +112,18 @@ pub(crate) fn carry_over_directory(
     const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
     const SET_GROUP_ID: u32 = 0o2000;
     carry_over(destination, old, directory, mode)?;
-    let new = platform::stat_file(directory)?;
+    let new = Os::stat_file(directory)?;
     let is_same_owner = new.uid == old.uid && new.gid == old.gid;
-    match platform::attribute(&destination.directory, &destination.name, DEFAULT_ACL)? {
+    match Os::attribute(&destination.directory, &destination.name, DEFAULT_ACL)? {
         // Its entries for owner and group are meant for the old ones.
         Some(acl) if is_same_owner => {
-            allowed(platform::set_attribute(directory, DEFAULT_ACL, &acl))?;
+            allowed(Os::set_attribute(directory, DEFAULT_ACL, &acl))?;
         }
-        _ => drop(platform::remove_attribute(directory, DEFAULT_ACL)?),
+        _ => drop(Os::remove_attribute(directory, DEFAULT_ACL)?),
     }
     // inode(7): on a directory this bit is no privilege.
     match mode.is_none() && old.mode & SET_GROUP_ID != 0 && new.gid == old.gid {
-        true => platform::set_mode(directory, new.mode | SET_GROUP_ID),
+        true => Os::set_mode(directory, new.mode | SET_GROUP_ID),
         false => Ok(()),
     }
 }
@@ -131,9 +131,9 @@ pub(crate) fn carry_over_directory(
 /// These permission bits, whatever the umask and the directory's default ACL; `now` is what the file
 /// has at the moment.
 pub(crate) fn set_exact_mode(file: &File, now: &Stat, mode: u32) -> io::Result<()> {
-    let had_acl = platform::remove_attribute(file, ACL)?;
+    let had_acl = Os::remove_attribute(file, ACL)?;
     match had_acl || now.mode != mode {
-        true => platform::set_mode(file, mode),
+        true => Os::set_mode(file, mode),
         false => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ pub(crate) fn set_exact_mode(file: &File, now: &Stat, mode: u32) -> io::Result<(
 /// Gives the staging file the mode of a file that vanished while the closure ran. What ACL it had
 /// can't be known any more; its group bits may have been the ACL's mask.
 pub(crate) fn carry_mode_over(gone: &Stat, file: &File) -> io::Result<()> {
-    let new = platform::stat_file(file)?;
+    let new = Os::stat_file(file)?;
     set_exact_mode(file, &new, without_group(access_of(gone, &new)))
 }
 
@@ -179,12 +179,12 @@ fn allowed(done: io::Result<()>) -> io::Result<bool> {
 fn carry_owner_over(old: &Stat, staged: &Stat, file: &File) -> io::Result<Ownership> {
     let owner = (old.uid != staged.uid).then_some(old.uid);
     let group = (old.gid != staged.gid).then_some(old.gid);
-    if owner.is_none() && group.is_none() || allowed(platform::set_owner(file, owner, group))? {
+    if owner.is_none() && group.is_none() || allowed(Os::set_owner(file, owner, group))? {
         return Ok(Ownership { owner: true, group: true });
     }
     // chown(2): an owner may give a file to any group that the owner is in.
     let has_group =
-        group.is_none() || owner.is_some() && allowed(platform::set_owner(file, None, group))?;
+        group.is_none() || owner.is_some() && allowed(Os::set_owner(file, None, group))?;
     Ok(Ownership { owner: owner.is_none(), group: has_group })
 }
 

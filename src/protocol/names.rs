@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::hash::hash;
-use crate::platform;
+use crate::platform::{Os, Platform as _};
 
 /// `.report.csv.write-atomically` for `report.csv`; `.report.csv.write-atomically-1` and so on where
 /// that is taken.
@@ -15,7 +15,7 @@ pub(crate) fn staging_name(destination: &Path, realm: Option<u64>, nth: u32) -> 
     let file_name = destination.file_name().map_or(destination, Path::new);
     let mut suffix = String::new();
     if destination.parent().is_some_and(|parent| !parent.as_os_str().is_empty()) {
-        let hash = hash(platform::name_bytes(destination.as_os_str()));
+        let hash = hash(Os::name_bytes(destination.as_os_str()));
         suffix += &format!("-{hash:016x}");
     }
     suffix += ".write-atomically";
@@ -37,7 +37,7 @@ fn hidden_name(file_name: &Path, suffix: &str) -> PathBuf {
     const HASH: usize = "-0123456789abcdef".len();
     // What the dot and the longest suffix (62 bytes) leave of 143.
     const LONGEST: usize = 80;
-    let bytes = platform::name_bytes(file_name.as_os_str());
+    let bytes = Os::name_bytes(file_name.as_os_str());
     let mut name = vec![b'.'];
     if bytes.len() <= LONGEST {
         name.extend_from_slice(bytes);
@@ -51,7 +51,7 @@ fn hidden_name(file_name: &Path, suffix: &str) -> PathBuf {
         name.extend_from_slice(format!("-{:016x}", hash(bytes)).as_bytes());
     }
     name.extend_from_slice(suffix.as_bytes());
-    platform::name_from_bytes(name)
+    Os::name_from_bytes(name)
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         #[values("", "missing")] parent: &str,
     ) {
         let lengths = (1..=255).map(|length| {
-            let name = Path::new(parent).join(platform::name_from_bytes(vec![byte; length]));
+            let name = Path::new(parent).join(Os::name_from_bytes(vec![byte; length]));
             staging_name(&name, realm, u32::MAX).as_os_str().len()
         });
         assert!(lengths.max() <= Some(143));

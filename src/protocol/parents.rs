@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::platform;
+use crate::platform::{self, Os, Platform as _};
 use crate::protocol::private_dir::Private;
 use crate::protocol::resolve::Destination;
 
@@ -18,12 +18,12 @@ pub(crate) fn surround(
 ) -> io::Result<Surrounded> {
     // The closure of `write_path` may have taken any name that can be guessed.
     let base = PathBuf::from(format!("{:08x}", platform::random()));
-    platform::make_directory(&private.directory, &base, 0o700)?;
+    Os::make_directory(&private.directory, &base, 0o700)?;
     for parent in &destination.missing_parents {
-        platform::make_directory(&private.directory, &base.join(parent), 0o777)?;
+        Os::make_directory(&private.directory, &base.join(parent), 0o777)?;
     }
     let name = base.join(&destination.name);
-    platform::rename_to(&private.directory, staged, &private.directory, &name)?;
+    Os::rename_to(&private.directory, staged, &private.directory, &name)?;
     Ok(Surrounded { base, name })
 }
 
@@ -41,7 +41,7 @@ impl Surrounded {
     pub(crate) fn publish(&self, private: &Private, destination: &Destination) -> io::Result<bool> {
         for parent in &destination.missing_parents {
             let (from, to) = (&private.directory, &destination.directory);
-            match platform::rename_new_directory(from, &self.base.join(parent), to, parent) {
+            match Os::rename_new_directory(from, &self.base.join(parent), to, parent) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 renamed => return renamed.map(|()| true),
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Step};
 use crate::hint::Hint;
-use crate::platform::{self, Code, Directory, Kind, Lock, Stat};
+use crate::platform::{Code, Directory, Kind, Lock, Os, Platform as _, Stat};
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::{Holder, Owner};
@@ -39,7 +39,7 @@ impl PrivateDir {
         name: PathBuf,
         owner: Owner,
     ) -> io::Result<PrivateDir> {
-        let id = platform::stat_directory(&directory)?.id();
+        let id = Os::stat_directory(&directory)?.id();
         let (parent, directory) = (destination.directory.clone(), Arc::new(directory));
         let holder = Arc::new(Holder::register(id, owner));
         Ok(Guard::new(Private { parent, name, directory, holder }))
@@ -52,8 +52,8 @@ impl PrivateDir {
 
     /// Closes its descriptors without removing it. `path` is a path of the directory around it.
     pub(crate) fn park(self, path: &Path) -> io::Result<ParkedDir> {
-        let parent = (path.to_owned(), platform::stat_directory(&self.parent)?);
-        let directory = platform::stat_directory(&self.directory)?;
+        let parent = (path.to_owned(), Os::stat_directory(&self.parent)?);
+        let directory = Os::stat_directory(&self.directory)?;
         let Private { name, holder, .. } = self.disarm();
         Ok(ParkedDir { parent, name, directory, holder })
     }
@@ -63,7 +63,7 @@ impl Private {
     fn remove(self) -> io::Result<()> {
         let Private { parent, name, directory, .. } = self;
         // If it was parked, others may have taken it for dead already, and remove it.
-        if platform::try_lock_directory(&directory) == Lock::Busy {
+        if Os::try_lock_directory(&directory) == Lock::Busy {
             return Ok(());
         }
         // The closure may have done anything to it.
@@ -94,10 +94,10 @@ impl ParkedDir {
     /// Opens it again, and makes sure that it is the same one, in the same directory.
     pub(crate) fn reopen(&self) -> io::Result<PrivateDir> {
         let (path, stat) = &self.parent;
-        let parent = platform::open_directory(None, path)?;
-        let directory = platform::open_subdirectory(&parent, &self.name)?;
-        let is_same = platform::stat_directory(&parent)?.is_same_file(stat)
-            && platform::stat_directory(&directory)?.is_same_file(&self.directory);
+        let parent = Os::open_directory(None, path)?;
+        let directory = Os::open_subdirectory(&parent, &self.name)?;
+        let is_same = Os::stat_directory(&parent)?.is_same_file(stat)
+            && Os::stat_directory(&directory)?.is_same_file(&self.directory);
         if !is_same {
             let moved = "its directory was moved, and there are too many to keep all of them open";
             return Err(io::Error::new(io::ErrorKind::NotFound, moved));
@@ -134,7 +134,7 @@ impl StagedPath {
             directory_of(&destination.directory, &destination.path).map_err(at(Step::Resolve))?;
         let reserve = reserve(&private.directory).map_err(at(Step::Stage))?;
         let name = destination.file_name().to_owned();
-        let path = platform::plain_path(parent.join(&private.name).join(&name));
+        let path = Os::plain_path(parent.join(&private.name).join(&name));
         Ok(StagedPath { private, name, path, reserve })
     }
 
@@ -148,15 +148,15 @@ impl StagedPath {
         self.reserve.clear();
         let at = |error| Error::new(Step::Publish, destination, error);
         let (directory, name) = (&self.private.directory, &self.name);
-        let there = platform::stat(directory, name).map_err(at)?;
+        let there = Os::stat(directory, name).map_err(at)?;
         let Some(there) = there else {
-            return Err(at(platform::error(Code::NotFound)).with_hint(Hint::NothingWritten));
+            return Err(at(Os::error(Code::NotFound)).with_hint(Hint::NothingWritten));
         };
         if !matches!(there.kind, Kind::File | Kind::Directory) {
-            return Err(at(platform::error(Code::InvalidName)).with_hint(Hint::WrongKind));
+            return Err(at(Os::error(Code::InvalidName)).with_hint(Hint::WrongKind));
         }
-        let file = platform::open_to_finish(directory, name).map_err(at)?;
-        let stat = platform::stat_file(&file).map_err(at)?;
+        let file = Os::open_to_finish(directory, name).map_err(at)?;
+        let stat = Os::stat_file(&file).map_err(at)?;
         Ok((file, stat))
     }
 }
@@ -166,7 +166,7 @@ impl StagedPath {
 const RESERVE: usize = 8;
 
 pub(crate) fn reserve(directory: &Directory) -> io::Result<Vec<File>> {
-    (0..RESERVE).map(|_| platform::open_itself(directory)).collect()
+    (0..RESERVE).map(|_| Os::open_itself(directory)).collect()
 }
 
 /// An absolute path of a pinned directory, for a closure that needs one.
@@ -177,17 +177,17 @@ pub(crate) fn directory_of(directory: &Directory, path: &Path) -> io::Result<Pat
         std::fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()
     };
     let candidates: [&dyn Fn() -> Option<PathBuf>; 3] = [
-        &|| platform::directory_path(directory).ok(),
+        &|| Os::directory_path(directory).ok(),
         // Where the system does not tell: right unless the destination is a link, or its parents are
         // still to be made.
         &given,
         &|| std::fs::canonicalize(path).ok().and_then(parent),
     ];
-    let wanted = platform::stat_directory(directory)?;
+    let wanted = Os::stat_directory(directory)?;
     let mut failure = None;
     let mut leads_there = |path: &PathBuf| {
-        let found = platform::open_directory(None, path);
-        match found.and_then(|found| platform::stat_directory(&found)) {
+        let found = Os::open_directory(None, path);
+        match found.and_then(|found| Os::stat_directory(&found)) {
             Ok(found) => found.is_same_file(&wanted),
             Err(error) => {
                 failure.get_or_insert(error);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Outcome, Step};
 use crate::hint::Hint;
-use crate::platform::{self, Code, Directory, FileId, Kind, Naming, Stat};
+use crate::platform::{Code, Directory, FileId, Kind, Naming, Os, Platform as _, Stat};
 use crate::protocol::destination::check_current;
 use crate::protocol::entry::{self, Name};
 use crate::protocol::lock::Owner;
@@ -138,7 +138,7 @@ impl Written {
                 Moved::NeedsName => self.copy_to_named().map_err(at(Step::Stage))?,
             }
         }
-        Err(self.failed(platform::error(Code::AlreadyExists), replace))
+        Err(self.failed(Os::error(Code::AlreadyExists), replace))
     }
 
     /// Starts writeback now, so that the disk works while the old file's metadata is looked up. A new
@@ -150,7 +150,7 @@ impl Written {
         let looks_up = self.destination.at_start.is_some() && self.settings.preserve_metadata;
         let is_short = self.length == Length::Short;
         if is_short && looks_up && self.settings.durability != Durability::Relaxed {
-            platform::start_writeback(self.content.file(), 1, WRITEBACK_WINDOW);
+            Os::start_writeback(self.content.file(), 1, WRITEBACK_WINDOW);
         }
     }
 
@@ -178,9 +178,9 @@ impl Written {
             self.synced = Synced::No;
             return metadata::carry_over(&self.destination, old, file, mode);
         }
-        platform::reveal(&self.destination.directory, file)?;
+        Os::reveal(&self.destination.directory, file)?;
         if let Some(mode) = mode {
-            let staged = platform::stat_file(file)?;
+            let staged = Os::stat_file(file)?;
             return metadata::set_exact_mode(file, &staged, mode);
         }
         if let Some(gone) = self.destination.at_start.as_ref().filter(is_file) {
@@ -196,11 +196,11 @@ impl Written {
         if self.synced == Synced::Yes || !must_sync {
             return Ok(());
         }
-        platform::sync_file(self.content.file())?;
+        Os::sync_file(self.content.file())?;
         if self.needs_name_to_sync() {
             // Short: the content is on the disk already.
             self.give_name()?;
-            platform::sync_file(self.content.file())?;
+            Os::sync_file(self.content.file())?;
         }
         self.synced = Synced::Yes;
         Ok(())
@@ -209,18 +209,18 @@ impl Written {
     fn needs_name_to_sync(&self) -> bool {
         self.content.naming() == Naming::Unnamed
             && self.settings.durability != Durability::Relaxed
-            && platform::syncs_only_what_has_a_name(self.content.file())
+            && Os::syncs_only_what_has_a_name(self.content.file())
     }
 
     /// Gives an unnamed file its staging name.
     fn give_name(&mut self) -> io::Result<()> {
         if let Content::Unnamed(file) = &self.content {
-            let holder = platform::reopen(file).map_or_else(|_| file.clone(), Arc::new);
+            let holder = Os::reopen(file).map_or_else(|_| file.clone(), Arc::new);
             let name = match needs_private_dir(&self.destination) {
                 true => {
                     let private = PrivateDir::create(&self.destination, self.owner)?;
                     let name = self.destination.file_name().to_owned();
-                    platform::link(file, &private.directory, &name)?;
+                    Os::link(file, &private.directory, &name)?;
                     let entry = entry::inside(private.directory.clone(), name);
                     StagingName { entry, private: Some(private) }
                 }
@@ -241,7 +241,7 @@ impl Written {
     /// the final name, and linkat(2) is told as IN_CREATE only (inotify(7)).
     fn rename(&mut self, old: Option<&Stat>, replace: Replace) -> io::Result<Moved> {
         match self.give_name() {
-            Err(error) if platform::needs_a_name(&error) => return Ok(Moved::NeedsName),
+            Err(error) if Os::needs_a_name(&error) => return Ok(Moved::NeedsName),
             given => given?,
         }
         let Content::Named(file, name) = &mut self.content else { return Ok(Moved::NeedsName) };
@@ -321,8 +321,8 @@ pub(crate) fn rename_into_place(
     }
     let (to, new_name) = (&destination.directory, &destination.name);
     let renamed = match replaces {
-        true => platform::rename_to(from, name, to, new_name),
-        false => platform::rename_new(from, name, to, new_name),
+        true => Os::rename_to(from, name, to, new_name),
+        false => Os::rename_new(from, name, to, new_name),
     };
     match renamed {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Renamed::Appeared),
@@ -333,13 +333,13 @@ pub(crate) fn rename_into_place(
 /// Whether content is synced before it is published. Closing a file may fail to bring its content to a
 /// server; where it can, syncing does what closing would, and fails while nothing is published yet.
 pub(crate) fn must_sync(settings: &Settings, file: &File, naming: Naming) -> bool {
-    settings.durability != Durability::Relaxed || platform::writes_on_close(file, naming)
+    settings.durability != Durability::Relaxed || Os::writes_on_close(file, naming)
 }
 
 fn check_is(file: FileId, current: Option<&Stat>) -> io::Result<()> {
     match current.is_some_and(|current| current.id() == file) {
         true => Ok(()),
-        false => Err(platform::error(Code::Busy)),
+        false => Err(Os::error(Code::Busy)),
     }
 }
 
@@ -389,9 +389,9 @@ pub(crate) fn sync_parent(
     }
     let sync = || {
         for name in &destination.missing_parents {
-            platform::sync_child_directory(&destination.directory, name, file)?;
+            Os::sync_child_directory(&destination.directory, name, file)?;
         }
-        platform::sync_directory(&destination.directory, file)
+        Os::sync_directory(&destination.directory, file)
     };
     sync().map_err(|error| {
         let error = Error::new(Step::SyncDirectory, &destination.path, error);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Step};
 use crate::hash;
-use crate::platform::{self, Code, Directory, Kind, Stat};
+use crate::platform::{Code, Directory, Kind, Os, Platform as _, Stat};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::settings::Settings;
 
@@ -92,23 +92,23 @@ impl Destination {
         let mut unresolved = Unresolved::find(None, path, lookup.parents)?;
         for _ in 0..=MAX_LINKS {
             let found = match unresolved.missing_parents.is_empty() {
-                true => platform::stat(&unresolved.directory, &unresolved.name)?,
+                true => Os::stat(&unresolved.directory, &unresolved.name)?,
                 false => None,
             };
             let link = match &found {
                 Some(stat) if stat.kind == Kind::Symlink && lookup.links == Links::Follow => stat,
                 _ => return Ok(unresolved.into_destination(path, found)),
             };
-            if platform::has_magic_links(&unresolved.directory)? {
+            if Os::has_magic_links(&unresolved.directory)? {
                 let mut destination = unresolved.into_destination(path, found);
                 Arc::make_mut(&mut destination.place).is_magic_link = true;
                 return Ok(destination);
             }
             check_followable(&unresolved.directory, link)?;
-            let link = platform::read_link(&unresolved.directory, &unresolved.name)?;
+            let link = Os::read_link(&unresolved.directory, &unresolved.name)?;
             unresolved = Unresolved::find(Some(&unresolved.directory), &link, lookup.parents)?;
         }
-        Err(platform::error(Code::TooManyLinks))
+        Err(Os::error(Code::TooManyLinks))
     }
 
     /// The same, called by another path in messages.
@@ -124,7 +124,7 @@ impl Destination {
 
     /// What is there now.
     pub(crate) fn stat(&self) -> io::Result<Option<Stat>> {
-        platform::stat(&self.directory, &self.name)
+        Os::stat(&self.directory, &self.name)
     }
 
     /// `None` where the filesystem is known to be local: its locks, inode numbers and owners can be
@@ -137,11 +137,11 @@ impl Destination {
         *self.realm.get_or_init(|| {
             let device = match &self.at_start {
                 Some(stat) if !stat.mount_root => stat.dev,
-                _ => platform::stat_directory(&self.directory).map_or(0, |stat| stat.dev),
+                _ => Os::stat_directory(&self.directory).map_or(0, |stat| stat.dev),
             };
-            match platform::is_local(&self.directory, device) {
+            match Os::is_local(&self.directory, device) {
                 true => None,
-                false => Some(hash::extend(platform::boot_id(), &device.to_le_bytes())),
+                false => Some(hash::extend(Os::boot_id(), &device.to_le_bytes())),
             }
         })
     }
@@ -151,7 +151,7 @@ impl Destination {
         let made = Made { directory: self.directory.clone(), names: Vec::new() };
         let mut made = Guard::new(made);
         for name in &self.missing_parents {
-            match platform::make_directory(&self.directory, name, 0o777) {
+            match Os::make_directory(&self.directory, name, 0o777) {
                 Ok(()) => made.names.push(name.clone()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -173,7 +173,7 @@ pub(crate) struct Made {
 impl CleanUp for Made {
     fn clean_up(self) {
         for name in self.names.iter().rev() {
-            let _ = platform::remove_directory(&self.directory, name);
+            let _ = Os::remove_directory(&self.directory, name);
         }
     }
 }
@@ -188,7 +188,7 @@ struct Unresolved {
 impl Unresolved {
     fn find(base: Option<&Directory>, path: &Path, parents: Parents) -> io::Result<Unresolved> {
         let (parent, name) = split(path)?;
-        let missing = match platform::open_directory(base, parent) {
+        let missing = match Os::open_directory(base, parent) {
             Ok(directory) => {
                 let (name, missing_parents) = (name.to_owned(), Vec::new());
                 return Ok(Unresolved { directory, name, missing_parents });
@@ -209,7 +209,7 @@ impl Unresolved {
         name: &Path,
     ) -> io::Result<Unresolved> {
         for existing in parent.ancestors().skip(1) {
-            let directory = match platform::open_directory(base, existing) {
+            let directory = match Os::open_directory(base, existing) {
                 Ok(directory) => directory,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
@@ -221,11 +221,11 @@ impl Unresolved {
                 next.push(component);
                 missing_parents.push(next.clone());
             }
-            match platform::stat(&directory, &missing_parents[0])? {
+            match Os::stat(&directory, &missing_parents[0])? {
                 None => {}
                 // `create_dir_all` does not make the directory that a dangling link points to, either.
                 Some(found) if found.kind == Kind::Symlink => {
-                    return Err(platform::error(Code::NotFound));
+                    return Err(Os::error(Code::NotFound));
                 }
                 // Another process has just made it.
                 Some(_) => {
@@ -234,11 +234,11 @@ impl Unresolved {
             }
             // A component that is too long for its future directory is too long here as well.
             for component in below.components().map(|c| Path::new(c.as_os_str())).chain([name]) {
-                platform::stat(&directory, component)?;
+                Os::stat(&directory, component)?;
             }
             return Ok(Unresolved { directory, name: next.join(name), missing_parents });
         }
-        Err(platform::error(Code::NotFound))
+        Err(Os::error(Code::NotFound))
     }
 
     fn into_destination(self, path: &Path, at_start: Option<Stat>) -> Destination {
@@ -252,16 +252,14 @@ impl Unresolved {
 /// A path's directory and last component. Refuses a path that can't name a file, as open(2) does.
 fn split(path: &Path) -> io::Result<(&Path, &Path)> {
     if path.as_os_str().is_empty() {
-        return Err(platform::error(Code::NotFound));
+        return Err(Os::error(Code::NotFound));
     }
-    if platform::is_invalid(path) {
-        return Err(platform::error(Code::InvalidName));
+    if Os::is_invalid(path) {
+        return Err(Os::error(Code::InvalidName));
     }
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if !platform::means_directory(path) => {
-            Ok((parent, Path::new(name)))
-        }
-        _ => Err(platform::error(Code::IsADirectory)),
+        (Some(parent), Some(name)) if !Os::means_directory(path) => Ok((parent, Path::new(name))),
+        _ => Err(Os::error(Code::IsADirectory)),
     }
 }
 
@@ -270,13 +268,13 @@ fn split(path: &Path) -> io::Result<(&Path, &Path)> {
 /// links that are read and followed by hand, and is not switched on everywhere.
 fn check_followable(directory: &Directory, link: &Stat) -> io::Result<()> {
     const STICKY_AND_WRITABLE_BY_ALL: u32 = 0o1002;
-    if link.uid == platform::user() {
+    if link.uid == Os::user() {
         return Ok(());
     }
-    let parent = platform::stat_directory(directory)?;
+    let parent = Os::stat_directory(directory)?;
     let shared = parent.mode & STICKY_AND_WRITABLE_BY_ALL == STICKY_AND_WRITABLE_BY_ALL;
     match shared && parent.uid != link.uid {
-        true => Err(platform::error(Code::NoAccess)),
+        true => Err(Os::error(Code::NoAccess)),
         false => Ok(()),
     }
 }

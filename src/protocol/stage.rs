@@ -5,7 +5,7 @@ use std::io;
 use std::path::Component;
 use std::sync::Arc;
 
-use crate::platform::{self, Kind, Naming};
+use crate::platform::{Kind, Naming, Os, Platform as _};
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::Owner;
 use crate::protocol::private_dir::PrivateDir;
@@ -48,7 +48,7 @@ pub(crate) fn stage(
 ) -> io::Result<Content> {
     if destination.realm().is_none() {
         let mode = hidden_mode(destination, settings);
-        if let Some(file) = platform::stage_unnamed(&destination.directory, mode)? {
+        if let Some(file) = Os::stage_unnamed(&destination.directory, mode)? {
             return Ok(Content::Unnamed(Arc::new(file)));
         }
     }
@@ -75,7 +75,7 @@ pub(crate) fn stage_named(
 pub(crate) fn needs_private_dir(destination: &Destination) -> bool {
     let goes_up = |component| component == Component::ParentDir;
     !destination.missing_parents.is_empty()
-        && platform::RENAMES_OPEN_TREES
+        && Os::RENAMES_OPEN_TREES
         && !destination.name.components().any(goes_up)
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn stage_inside(
 ) -> io::Result<(Arc<File>, StagingName)> {
     let (directory, name) = (private.directory.clone(), destination.file_name().to_owned());
     let mode = hidden_mode(destination, settings);
-    let file = Arc::new(platform::stage_inside(&directory, &name, mode)?);
+    let file = Arc::new(Os::stage_inside(&directory, &name, mode)?);
     let entry = entry::inside(directory, name);
     Ok((file, StagingName { entry, private: Some(private) }))
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::platform::{self, Code, Directory, Kind, Stat};
+use crate::platform::{Code, Directory, Kind, Os, Platform as _, Stat};
 
 /// How often a directory is cleared that another process fills again at the same time.
 const ROUNDS: u32 = 3;
@@ -22,7 +22,7 @@ pub(crate) fn remove(
 ) -> io::Result<()> {
     for _ in 0..ROUNDS {
         clear(&directory)?;
-        directory = match platform::remove_held_directory(parent, name, directory)? {
+        directory = match Os::remove_held_directory(parent, name, directory)? {
             None => return Ok(()),
             // A process that still has it open has filled it again meanwhile.
             Some(directory) => directory,
@@ -63,7 +63,7 @@ fn insist<T>(
 ) -> io::Result<T> {
     match act() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            match platform::take_over(directory, name) {
+            match Os::force_mode(directory, name) {
                 Ok(()) => act(),
                 Err(_) => Err(error),
             }
@@ -74,7 +74,7 @@ fn insist<T>(
 
 impl Visitor for Removal {
     fn file(&mut self, directory: &Directory, name: &Path, _kind: Kind) -> io::Result<()> {
-        let removed = insist(directory, Path::new("."), || platform::remove(directory, name));
+        let removed = insist(directory, Path::new("."), || Os::remove(directory, name));
         self.note(removed);
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Visitor for Removal {
 
     fn left(&mut self, directory: &Directory, name: &Path) -> io::Result<()> {
         let here = Path::new(".");
-        let removed = insist(directory, here, || platform::remove_directory(directory, name));
+        let removed = insist(directory, here, || Os::remove_directory(directory, name));
         self.note(removed);
         Ok(())
     }
@@ -99,14 +99,14 @@ impl Visitor for Removal {
 
 /// Brings every file and every directory of a tree to stable storage, its top included.
 pub(crate) fn sync(top: &Directory, filesystem: &File) -> io::Result<()> {
-    if !is_small(top)? && platform::filesystem_sync_reports_losses(filesystem)? {
-        return platform::sync_filesystem(filesystem);
+    if !is_small(top)? && Os::filesystem_sync_reports_losses(filesystem)? {
+        return Os::sync_filesystem(filesystem);
     }
     let mut syncing = Syncing { filesystem, found_unreadable: false };
     walk(top, &mut syncing)?;
     syncing.directory(top)?;
     match syncing.found_unreadable {
-        true => platform::sync_filesystem(filesystem),
+        true => Os::sync_filesystem(filesystem),
         false => Ok(()),
     }
 }
@@ -117,7 +117,7 @@ pub(crate) fn sync(top: &Directory, filesystem: &File) -> io::Result<()> {
 pub(crate) const SMALL: usize = 8;
 
 fn is_small(top: &Directory) -> io::Result<bool> {
-    for (count, entry) in platform::entries(top)?.enumerate() {
+    for (count, entry) in Os::entries(top)?.enumerate() {
         let (name, kind) = entry?;
         if count >= SMALL || kind_of(top, &name, kind)? == Some(Kind::Directory) {
             return Ok(false);
@@ -134,7 +134,7 @@ struct Syncing<'f> {
 
 impl Syncing<'_> {
     fn directory(&self, directory: &Directory) -> io::Result<()> {
-        platform::sync_directory(directory, self.filesystem)
+        Os::sync_directory(directory, self.filesystem)
     }
 
     fn unless_unreadable<T>(&mut self, opened: io::Result<T>) -> io::Result<Option<T>> {
@@ -154,7 +154,7 @@ impl Visitor for Syncing<'_> {
         if kind != Kind::File {
             return Ok(());
         }
-        let opened = platform::open_to_finish(directory, name);
+        let opened = Os::open_to_finish(directory, name);
         match self.unless_unreadable(opened)? {
             Some(file) => file.sync_all(),
             None => Ok(()),
@@ -173,16 +173,16 @@ impl Visitor for Syncing<'_> {
 
 /// Opens a subdirectory, unless something is mounted there: its content is not the tree's.
 fn open_to_walk(directory: &Directory, name: &Path) -> io::Result<Directory> {
-    let Some(there) = platform::stat(directory, name)? else {
-        return Err(platform::error(Code::NotFound));
+    let Some(there) = Os::stat(directory, name)? else {
+        return Err(Os::error(Code::NotFound));
     };
     if there.mount_root {
-        return Err(platform::error(Code::Busy));
+        return Err(Os::error(Code::Busy));
     }
-    let opened = platform::open_subdirectory(directory, name)?;
-    match platform::stat_directory(&opened)?.is_same_file(&there) {
+    let opened = Os::open_subdirectory(directory, name)?;
+    match Os::stat_directory(&opened)?.is_same_file(&there) {
         true => Ok(opened),
-        false => Err(platform::error(Code::Busy)),
+        false => Err(Os::error(Code::Busy)),
     }
 }
 
@@ -218,18 +218,18 @@ const OPEN_LEVELS: usize = 4;
 /// Visits all that is below a directory, depth first.
 fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
     let mut above: Vec<Level> = Vec::new();
-    let top = platform::open_subdirectory(top, Path::new("."))?;
+    let top = Os::open_subdirectory(top, Path::new("."))?;
     let mut current = list(PathBuf::new(), top, visitor)?;
     loop {
         let Some(open) = current.open.as_ref() else {
-            return Err(platform::error(Code::Busy));
+            return Err(Os::error(Code::Busy));
         };
         if let Some(name) = current.to_enter.pop() {
             let Some(child) = visitor.enter(open, &name)? else { continue };
             above.push(current);
             current = list(name, child, visitor)?;
             match above.len().checked_sub(OPEN_LEVELS) {
-                Some(far) if platform::DESCRIPTORS_ARE_FEW => above[far].open = None,
+                Some(far) if Os::DESCRIPTORS_ARE_FEW => above[far].open = None,
                 _ => {}
             }
         } else if let Some(mut parent) = above.pop() {
@@ -252,7 +252,7 @@ fn walk(top: &Directory, visitor: &mut impl Visitor) -> io::Result<()> {
 /// Visits the entries of a directory, except for the directories.
 fn list(name: PathBuf, directory: Directory, visitor: &mut impl Visitor) -> io::Result<Level> {
     let mut to_enter = Vec::new();
-    for entry in platform::entries(&directory)? {
+    for entry in Os::entries(&directory)? {
         let (name, kind) = entry?;
         match kind_of(&directory, &name, kind)? {
             Some(Kind::Directory) => to_enter.push(name),
@@ -260,22 +260,22 @@ fn list(name: PathBuf, directory: Directory, visitor: &mut impl Visitor) -> io::
             None => {}
         }
     }
-    let stat = platform::stat_directory(&directory)?;
+    let stat = Os::stat_directory(&directory)?;
     Ok(Level { name, stat, open: Some(directory), to_enter })
 }
 
 fn kind_of(directory: &Directory, name: &Path, kind: Option<Kind>) -> io::Result<Option<Kind>> {
     match kind {
         Some(kind) => Ok(Some(kind)),
-        None => Ok(platform::stat(directory, name)?.map(|stat| stat.kind)),
+        None => Ok(Os::stat(directory, name)?.map(|stat| stat.kind)),
     }
 }
 
 fn go_up(directory: &Directory, parent: &Stat) -> io::Result<Directory> {
-    let opened = platform::open_subdirectory(directory, Path::new(".."))?;
-    match platform::stat_directory(&opened)?.is_same_file(parent) {
+    let opened = Os::open_subdirectory(directory, Path::new(".."))?;
+    match Os::stat_directory(&opened)?.is_same_file(parent) {
         true => Ok(opened),
         // Another process has moved the one below elsewhere.
-        false => Err(platform::error(Code::Busy)),
+        false => Err(Os::error(Code::Busy)),
     }
 }
