@@ -58,6 +58,8 @@ pub enum Hint {
     /// A database's journal is beside the file that the closure left: the database is still open, and
     /// the file alone is not its whole content.
     JournalLeft,
+    /// The destination's directory is immutable or append-only: nothing in it can be replaced.
+    ImmutableDirectory,
     /// The destination's directory does not let the caller create files: the destination can be written
     /// in place, but not replaced.
     UnwritableDirectory,
@@ -78,7 +80,13 @@ pub enum Hint {
 
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.of_the_destination().or_else(|| self.of_the_call()).unwrap_or_default())
+    }
+}
+
+impl Hint {
+    fn of_the_destination(self) -> Option<&'static str> {
+        Some(match self {
             Hint::Immutable => "it is immutable or append-only; lsattr(1) shows that",
             Hint::MountPoint => {
                 "it is a mount point, which can't be renamed over; \
@@ -112,6 +120,12 @@ impl fmt::Display for Hint {
             }
             Hint::KeepsOnlyFiles => "`WriteOptions::keep_failed` saves files, not directories",
             Hint::KeptAtDestination => "`WriteOptions::keep_failed` names the destination itself",
+            _ => return None,
+        })
+    }
+
+    fn of_the_call(self) -> Option<&'static str> {
+        Some(match self {
             Hint::NothingWritten => {
                 "the closure returned `Ok`, but left nothing at the path it was given"
             }
@@ -121,6 +135,10 @@ impl fmt::Display for Hint {
             Hint::JournalLeft => {
                 "a journal is beside the file that the closure left, and may hold its last changes: close \
                  the database first (SQLite: `PRAGMA wal_checkpoint(TRUNCATE)`, then close it)"
+            }
+            Hint::ImmutableDirectory => {
+                "its directory is immutable or append-only (lsattr(1) shows that); \
+                 `WriteOptions::in_place_fallback(true)` writes a file that exists in place"
             }
             Hint::UnwritableDirectory => {
                 "its directory does not let this user create files, so that it can't be replaced; \
@@ -146,6 +164,46 @@ impl fmt::Display for Hint {
                 "another program may have it open (a virus scanner, a search indexer, a backup or \
                  an editor is likely), or deleting it is not permitted"
             }
+
+            _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Hint::Immutable)]
+    #[case(Hint::MountPoint)]
+    #[case(Hint::MountedDirectory)]
+    #[case(Hint::StickyDirectory)]
+    #[case(Hint::StickyParent)]
+    #[case(Hint::NotReplaceable)]
+    #[case(Hint::InPlaceInBatch)]
+    #[case(Hint::AlreadyInBatch)]
+    #[case(Hint::NoName)]
+    #[case(Hint::LinkToOpenFile)]
+    #[case(Hint::LinkNotFollowed)]
+    #[case(Hint::NotAFile)]
+    #[case(Hint::LowerLayer)]
+    #[case(Hint::NoExchange)]
+    #[case(Hint::KeepsOnlyFiles)]
+    #[case(Hint::KeptAtDestination)]
+    #[case(Hint::NothingWritten)]
+    #[case(Hint::WrongKind)]
+    #[case(Hint::JournalLeft)]
+    #[case(Hint::ImmutableDirectory)]
+    #[case(Hint::UnwritableDirectory)]
+    #[case(Hint::ReplacedMeanwhile)]
+    #[case(Hint::CreatedMeanwhile)]
+    #[case(Hint::WaitsForItself)]
+    #[case(Hint::NoLocks)]
+    #[case(Hint::OpenElsewhere)]
+    #[case(Hint::MaybeOpenElsewhere)]
+    fn every_hint_has_its_words(#[case] hint: Hint) {
+        assert!(hint.of_the_destination().is_some() != hint.of_the_call().is_some());
     }
 }

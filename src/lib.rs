@@ -70,6 +70,7 @@ mod platform;
 mod protocol;
 mod reader;
 mod settings;
+mod sink;
 mod writer;
 
 pub use crate::error::{Error, Outcome, Step};

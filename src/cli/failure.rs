@@ -109,6 +109,10 @@ fn explain(error: &Error) -> String {
             "it belongs to another user, in a sticky directory, and can't be renamed over; \
              --in-place-fallback writes it in place"
         }
+        Some(Hint::ImmutableDirectory) => {
+            "its directory is immutable or append-only (lsattr(1) shows that); --in-place-fallback \
+             writes a file that exists in place"
+        }
         Some(Hint::UnwritableDirectory) => {
             "its directory does not let this user create files, so that it can't be replaced; \
              --in-place-fallback writes it in place"

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Outcome, Step};
 use crate::hint::Hint;
 use crate::options::WriteOptions;
-use crate::platform::{self, Code, Kind, Os, Platform as _, Stat};
+use crate::platform::{Code, Kind, Os, Platform as _, Stat};
 use crate::protocol::claim::{self, Asker, Creation};
-use crate::protocol::destination::check_directory;
+use crate::protocol::destination::{check_creatable, check_directory};
+use crate::protocol::exchange;
 use crate::protocol::lock::Owner;
 use crate::protocol::metadata;
 use crate::protocol::parents::{self, Surrounded};
@@ -189,12 +190,8 @@ pub(crate) fn to_create(
     asker: Asker,
 ) -> Result<Creation<PrivateDir>, Error> {
     check_settings(path, settings)?;
-    // `.`, `..` and `/`: they have no name that could be missing.
-    if has_no_name(path) && Os::open_directory(None, path).is_ok() {
-        return Ok(Creation::Exists);
-    }
     let ask = |destination: &Destination| claim::missing_by_path(destination, settings, asker);
-    claim::to_create(|| resolve(path, settings), ask)
+    claim::to_create(path, || resolve(path, settings), ask)
 }
 
 /// A directory that the closure is to fill.
@@ -224,6 +221,7 @@ impl DirWrite {
     ) -> Result<DirWrite, Error> {
         check_settings(path, settings)?;
         let destination = resolve(path, settings)?;
+        check_creatable(&destination)?;
         if let Some(found) = &destination.at_start {
             check_directory(&destination, found, Step::Resolve)?;
         }
@@ -254,7 +252,7 @@ impl DirWrite {
         let mode = settings.new_file_mode.map_or(0o777, searchable);
         Os::make_directory(directory, &staged.name, mode).map_err(at)?;
         if destination.at_start.is_some() {
-            check_exchange(&staged, &destination)?;
+            exchange::check(&staged, &destination)?;
         }
         let filesystem = Os::open_itself(directory).map_err(at)?;
         Ok(DirWrite {
@@ -405,52 +403,6 @@ fn resolve(path: &Path, settings: &Settings) -> Result<Destination, Error> {
     match destination.is_magic_link {
         true => Err(at(Code::Unsupported).with_hint(Hint::LinkToOpenFile)),
         false => Ok(destination),
-    }
-}
-
-/// Whether two directories can be exchanged here shows only when it is tried: with two that nobody can
-/// see.
-fn check_exchange(staged: &StagedPath, destination: &Destination) -> Result<(), Error> {
-    let at = |error| Error::new(Step::Stage, &destination.path, error);
-    let (directory, name) = (&staged.private.directory, &staged.name);
-    let scratch = PathBuf::from(format!("{:08x}", platform::random()));
-    Os::make_directory(directory, &scratch, 0o777).map_err(at)?;
-    match Os::exchange(directory, name, directory, &scratch) {
-        Ok(()) => {}
-        Err(error) if Os::is_unsupported(&error) => {
-            return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));
-        }
-        Err(error) => return Err(at(error)),
-    }
-    if Os::has_immovable_directories(&destination.directory).map_err(at)? {
-        check_movable(staged, destination, &scratch)?;
-    }
-    Os::remove_directory(directory, &scratch).map_err(at)
-}
-
-/// An overlay does not move a directory that comes from a lower layer (the kernel's documentation,
-/// filesystems/overlayfs, "Renaming directories"). It says so before it looks whether the new name is
-/// taken by a directory that is not empty, over which nothing can be renamed (rename(2), ENOTEMPTY).
-fn check_movable(
-    staged: &StagedPath,
-    destination: &Destination,
-    scratch: &Path,
-) -> Result<(), Error> {
-    let at = |error| Error::new(Step::Stage, &destination.path, error);
-    let directory = &staged.private.directory;
-    let inside = scratch.join("full");
-    Os::make_directory(directory, &inside, 0o777).map_err(at)?;
-    let moved = Os::rename_to(&destination.directory, &destination.name, directory, scratch);
-    match moved {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            Err(at(Os::error(Code::Unsupported)).with_hint(Hint::LowerLayer))
-        }
-        Err(_) => Os::remove_directory(directory, &inside).map_err(at),
-        // No filesystem does that.
-        Ok(()) => {
-            let back = Os::rename_to(directory, scratch, &destination.directory, &destination.name);
-            back.and_then(|()| Os::make_directory(directory, scratch, 0o777)).map_err(at)
-        }
     }
 }
 

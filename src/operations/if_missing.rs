@@ -117,5 +117,5 @@ pub(crate) fn to_create(
 ) -> io::Result<Creation<Claimed>> {
     let ask = |destination: &Destination| claim::missing(destination, settings, asker);
     let resolve = || Destination::resolve(path, settings);
-    Ok(claim::to_create(resolve, ask).map_err(|error: Error| error)?)
+    Ok(claim::to_create(path, resolve, ask).map_err(|error: Error| error)?)
 }

@@ -183,7 +183,7 @@ pub(crate) fn to_create(
     asker: Asker,
 ) -> Result<Creation<PrivateDir>, Error> {
     let ask = |destination: &Destination| claim::missing_by_path(destination, settings, asker);
-    claim::to_create(|| Destination::resolve(path, settings), ask)
+    claim::to_create(path, || Destination::resolve(path, settings), ask)
 }
 
 /// A path at which the closure is to leave a file.

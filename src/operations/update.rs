@@ -9,7 +9,7 @@ use crate::operations::create::exists;
 use crate::options::WriteOptions;
 use crate::platform::{Code, Kind, Os, Platform as _, Stat};
 use crate::protocol::claim::{self, Asked, Asker, Claimed, Locked, LockedBy};
-use crate::protocol::destination::Route;
+use crate::protocol::destination::{Route, check_creatable};
 use crate::protocol::output::Output;
 use crate::protocol::publish::Replace;
 use crate::protocol::resolve::Destination;
@@ -158,6 +158,7 @@ impl Subject {
         loop {
             let destination = Destination::resolve(path, settings)?;
             let Some(found) = destination.at_start.clone() else {
+                check_creatable(&destination)?;
                 match claim::missing(&destination, settings, asker)? {
                     Asked::Got(claimed) => return Ok(Subject::Nothing(destination, Some(claimed))),
                     Asked::Impossible => return Ok(Subject::Nothing(destination, None)),

@@ -197,6 +197,11 @@ pub(crate) trait Platform {
         base::user()
     }
 
+    /// Whether this process may do what the owner of a file may, whoever that is.
+    fn acts_for_owner(_of: &Stat) -> bool {
+        Self::user() == 0
+    }
+
     /// Fails if the caller may not write to what is at a name.
     fn check_writable(directory: &Directory, name: &Path) -> io::Result<()> {
         base::check_writable(directory, name)

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::error::{Error, Step};
 use crate::hint::Hint;
 use crate::platform::{Code, Directory, FileId, Kind, Lock, Os, Platform as _, Stat};
+use crate::protocol::destination::check_creatable;
 use crate::protocol::entry::{self, Claim, Entry, Found};
 use crate::protocol::lock::{Attempt, FileLock, Owner, SHORTEST_PAUSE, Wait, check_not_held_by};
 use crate::protocol::names::staging_name;
@@ -191,14 +192,21 @@ pub(crate) enum Creation<T> {
 
 /// Waits for those who create the same destination, until it exists or nobody else creates it.
 pub(crate) fn to_create<T>(
+    path: &Path,
     resolve: impl Fn() -> Result<Destination, Error>,
     mut ask: impl FnMut(&Destination) -> Result<Asked<T>, Error>,
 ) -> Result<Creation<T>, Error> {
+    // The most frequent answer takes one look. A link has to be followed by hand.
+    if let Ok(Some(Stat { kind: Kind::File | Kind::Directory | Kind::Other, .. })) = Os::look(path)
+    {
+        return Ok(Creation::Exists);
+    }
     loop {
         let destination = resolve()?;
         if destination.at_start.is_some() {
             return Ok(Creation::Exists);
         }
+        check_creatable(&destination)?;
         match ask(&destination)? {
             Asked::Got(claimed) => return Ok(Creation::Mine(destination, Some(claimed))),
             Asked::Impossible => return Ok(Creation::Mine(destination, None)),

@@ -23,7 +23,10 @@ impl Route {
     }
 
     pub(crate) fn of(destination: Destination, settings: &Settings) -> Result<Route, Error> {
-        let Some(found) = &destination.at_start else { return Ok(Route::Rename(destination)) };
+        let Some(found) = &destination.at_start else {
+            check_creatable(&destination)?;
+            return Ok(Route::Rename(destination));
+        };
         match found.kind {
             _ if destination.is_magic_link => {
                 return InPlace::open(destination).map(Route::InPlace);
@@ -43,7 +46,7 @@ impl Route {
         if settings.keep_hard_links && found.kind == Kind::File && found.links > 1 {
             return InPlace::open(destination).map(Route::InPlace);
         }
-        match obstacle(&destination, found, user)? {
+        match obstacle(&destination, found, user) {
             None => Ok(Route::Rename(destination)),
             Some(_) if settings.in_place_fallback && found.kind == Kind::File => {
                 InPlace::open(destination).map(Route::InPlace)
@@ -65,8 +68,20 @@ pub(crate) fn find_nothing(path: &Path, settings: &Settings) -> Result<Destinati
     let lookup = Lookup { links: Links::Keep, ..Lookup::new(settings) };
     let destination = Destination::look_up(path, lookup)?;
     match destination.at_start {
-        None => Ok(destination),
+        None => check_creatable(&destination).map(|()| destination),
         Some(_) => Err(refusal(&destination, Code::AlreadyExists)),
+    }
+}
+
+/// ioctl_iflags(2): in an immutable directory nothing can be created, and in one that is append-only
+/// nothing can be renamed or removed, so that staging would leave its entry behind.
+pub(crate) fn check_creatable(destination: &Destination) -> Result<(), Error> {
+    match destination.directory_at_start.immutable {
+        true => {
+            let refusal = refusal(destination, Code::NotPermitted);
+            Err(refusal.with_hint(Hint::ImmutableDirectory))
+        }
+        false => Ok(()),
     }
 }
 
@@ -91,24 +106,29 @@ fn is_writable_by_owner(found: &Stat, user: u32) -> bool {
 }
 
 /// Why a file can be written but not renamed over.
-fn obstacle(destination: &Destination, found: &Stat, user: u32) -> Result<Option<Error>, Error> {
-    if found.mount_root {
-        return Ok(Some(refusal(destination, Code::Busy).with_hint(Hint::MountPoint)));
-    }
-    let is_sticky = is_anothers_in_sticky(destination, found, user)
-        .map_err(Error::at(Step::Resolve, &destination.path))?;
-    Ok(is_sticky.then(|| refusal(destination, Code::NotPermitted).with_hint(Hint::StickyDirectory)))
+fn obstacle(destination: &Destination, found: &Stat, user: u32) -> Option<Error> {
+    let (code, hint) = match () {
+        () if found.mount_root => (Code::Busy, Hint::MountPoint),
+        () if destination.directory_at_start.immutable => {
+            (Code::NotPermitted, Hint::ImmutableDirectory)
+        }
+        () if is_anothers_in_sticky(destination, found, user) => {
+            (Code::NotPermitted, Hint::StickyDirectory)
+        }
+        () => return None,
+    };
+    Some(refusal(destination, code).with_hint(hint))
 }
 
 /// rename(2), EPERM: in a sticky directory, only the owner of a file or of the directory may rename
-/// over it.
-fn is_anothers_in_sticky(destination: &Destination, found: &Stat, user: u32) -> io::Result<bool> {
+/// over it, or a process that may act for the owner.
+fn is_anothers_in_sticky(destination: &Destination, found: &Stat, user: u32) -> bool {
     const STICKY: u32 = 0o1000;
-    if found.uid == user || user == 0 {
-        return Ok(false);
-    }
-    let directory = Os::stat_directory(&destination.directory)?;
-    Ok(directory.mode & STICKY != 0 && directory.uid != user)
+    let directory = &destination.directory_at_start;
+    directory.mode & STICKY != 0
+        && found.uid != user
+        && directory.uid != user
+        && !Os::acts_for_owner(found)
 }
 
 /// Refuses what is at the destination if it is no directory, or one that can't be moved away.
@@ -127,9 +147,7 @@ pub(crate) fn check_directory(
             .map_err(Error::at(step, &destination.path))?,
         Kind::Symlink => {}
     }
-    let is_sticky = is_anothers_in_sticky(destination, found, Os::user())
-        .map_err(Error::at(step, &destination.path))?;
-    match is_sticky {
+    match is_anothers_in_sticky(destination, found, Os::user()) {
         true => Err(at(Code::NotPermitted).with_hint(Hint::StickyParent)),
         false => Ok(()),
     }

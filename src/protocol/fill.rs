@@ -12,7 +12,8 @@ use crate::protocol::publish::{Length, Publication, Replace, Written};
 use crate::protocol::resolve::Destination;
 use crate::protocol::stage::{Content, StagingName, stage};
 use crate::settings::{Durability, Settings};
-use crate::writer::{Writeback, Writer};
+use crate::sink::Writeback;
+use crate::writer::Writer;
 
 /// A writer, and what becomes of its content if the closure fails, panics or is cancelled: it is
 /// saved where [`keep_failed`](crate::WriteOptions::keep_failed) says, and its staging name removed.

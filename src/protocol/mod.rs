@@ -10,6 +10,7 @@ pub(crate) mod batch_dirs;
 pub(crate) mod claim;
 pub(crate) mod destination;
 pub(crate) mod entry;
+pub(crate) mod exchange;
 pub(crate) mod failed_output;
 pub(crate) mod fill;
 pub(crate) mod guard;

@@ -15,7 +15,8 @@ use crate::protocol::lock::Owner;
 use crate::protocol::publish::Replace;
 use crate::protocol::resolve::Destination;
 use crate::settings::Settings;
-use crate::writer::{Writeback, Writer};
+use crate::sink::Writeback;
+use crate::writer::Writer;
 
 /// A staging file that the closure fills.
 pub(crate) enum Output {

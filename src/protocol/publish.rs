@@ -17,7 +17,7 @@ use crate::protocol::private_dir::PrivateDir;
 use crate::protocol::resolve::Destination;
 use crate::protocol::stage::{Content, StagingName, needs_private_dir, stage_named};
 use crate::settings::{Durability, Settings};
-use crate::writer::WRITEBACK_WINDOW;
+use crate::sink::WRITEBACK_WINDOW;
 
 /// What may be replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]

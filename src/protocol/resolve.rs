@@ -32,6 +32,8 @@ pub(crate) struct Place {
     pub(crate) at_start: Option<Stat>,
     /// The name is a link of the `/proc/self/fd` kind, which leads to an open file, not to a path.
     pub(crate) is_magic_link: bool,
+    /// What the directory was when the call started.
+    pub(crate) directory_at_start: Stat,
     realm: OnceLock<Option<u64>>,
 }
 
@@ -97,10 +99,10 @@ impl Destination {
             };
             let link = match &found {
                 Some(stat) if stat.kind == Kind::Symlink && lookup.links == Links::Follow => stat,
-                _ => return Ok(unresolved.into_destination(path, found)),
+                _ => return unresolved.into_destination(path, found),
             };
             if Os::has_magic_links(&unresolved.directory)? {
-                let mut destination = unresolved.into_destination(path, found);
+                let mut destination = unresolved.into_destination(path, found)?;
                 Arc::make_mut(&mut destination.place).is_magic_link = true;
                 return Ok(destination);
             }
@@ -135,10 +137,7 @@ impl Destination {
     /// this machine, since it was started, and this mount alone.
     pub(crate) fn realm(&self) -> Option<u64> {
         *self.realm.get_or_init(|| {
-            let device = match &self.at_start {
-                Some(stat) if !stat.mount_root => stat.dev,
-                _ => Os::stat_directory(&self.directory).map_or(0, |stat| stat.dev),
-            };
+            let device = self.directory_at_start.dev;
             match Os::is_local(&self.directory, device) {
                 true => None,
                 false => Some(hash::extend(Os::boot_id(), &device.to_le_bytes())),
@@ -241,11 +240,20 @@ impl Unresolved {
         Err(Os::error(Code::NotFound))
     }
 
-    fn into_destination(self, path: &Path, at_start: Option<Stat>) -> Destination {
+    fn into_destination(self, path: &Path, at_start: Option<Stat>) -> io::Result<Destination> {
         let Unresolved { directory, name, missing_parents } = self;
         let (path, is_magic_link, realm) = (path.to_owned(), false, OnceLock::new());
-        let place = Place { path, name, missing_parents, at_start, is_magic_link, realm };
-        Destination { directory: Arc::new(directory), place: Arc::new(place) }
+        let directory_at_start = Os::stat_directory(&directory)?;
+        let place = Place {
+            path,
+            name,
+            missing_parents,
+            at_start,
+            is_magic_link,
+            directory_at_start,
+            realm,
+        };
+        Ok(Destination { directory: Arc::new(directory), place: Arc::new(place) })
     }
 }
 

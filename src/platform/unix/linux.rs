@@ -48,6 +48,26 @@ impl Platform for Os {
         }
     }
 
+    fn stat_directory(directory: &Directory) -> io::Result<Stat> {
+        match fs::statx(directory, "", AtFlags::EMPTY_PATH, ALL_BUT_TIMES) {
+            Ok(statx) => Ok(from_statx(&statx)),
+            Err(Errno::NOSYS | Errno::PERM) => directory.stat(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// capabilities(7): CAP_FOWNER, which a container's root may lack. user_namespaces(7): it does not count
+    /// for a file whose owner or group has no number in this namespace, and is shown as 65534
+    /// (`/proc/sys/kernel/overflowuid`).
+    fn acts_for_owner(of: &Stat) -> bool {
+        const OVERFLOW: u32 = 65534;
+        let is_mapped = Os::user() != 0 || (of.uid != OVERFLOW && of.gid != OVERFLOW);
+        let capabilities = rustix::thread::capabilities(None);
+        is_mapped
+            && capabilities
+                .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::FOWNER))
+    }
+
     /// proc(5): the links in `/proc/self/fd` are followed without going through the path they show.
     fn has_magic_links(directory: &Directory) -> io::Result<bool> {
         const PROC_SUPER_MAGIC: u64 = 0x9fa0;
