@@ -131,12 +131,15 @@ fn hold(
     // NFS locks only what is open for writing (flock(2)).
     for candidate in [reopened.as_ref().ok(), Some(file)].into_iter().flatten() {
         match Os::try_lock(candidate) {
-            Lock::Held if is_ours(directory, name, file, candidate)? => {
-                let id = Os::stat_file(candidate)?.id();
-                let lock = FileLock::of(candidate.clone(), id, owner);
+            Lock::Held => {
+                let locked = Os::stat_file(candidate)?;
+                if !is_ours(directory, name, file, &locked)? {
+                    return Ok(None);
+                }
+                let lock = FileLock::of(candidate.clone(), locked.id(), owner);
                 return Ok(Some(Hold::Lock { lock }));
             }
-            Lock::Held | Lock::Busy => return Ok(None),
+            Lock::Busy => return Ok(None),
             Lock::Unsupported => {}
         }
     }
@@ -144,9 +147,10 @@ fn hold(
 }
 
 /// Whether the name still leads to the file that was created, and that file is what is locked.
-fn is_ours(directory: &Directory, name: &Path, file: &File, locked: &File) -> io::Result<bool> {
-    Ok(leads_to(directory, name, locked)?
-        && Os::stat_file(file)?.is_same_file(&Os::stat_file(locked)?))
+fn is_ours(directory: &Directory, name: &Path, file: &File, locked: &Stat) -> io::Result<bool> {
+    let there = Os::stat(directory, name)?;
+    Ok(there.is_some_and(|there| there.is_same_file(locked))
+        && Os::stat_file(file)?.is_same_file(locked))
 }
 
 /// The mode of a staging directory. The sticky bit has no meaning in a directory that only its owner

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt;
 use fs_err as fs;
@@ -9,7 +10,7 @@ use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
 
 use crate::support::{self, Directory, Mount};
-use crate::{assert_only, directory, fed, tool, tool_sh};
+use crate::{assert_only, directory, fed, tool, tool_sh, wait_until};
 
 #[rstest]
 #[case::a_whole_argument(&["cp", "source.csv", "{}"], 0, "new\n")]
@@ -213,6 +214,74 @@ fn the_mode_is_exact(#[case] text: &str, #[case] mode: u32) {
 }
 
 #[rstest]
+#[case::new(None, "640", "022", 0o640)]
+#[case::less_the_umask(None, "666", "027", 0o640)]
+#[case::an_old_file_keeps_its_own(Some("old"), "640", "022", 0o604)]
+fn a_new_file_gets_the_mode_for_new_files(
+    #[case] old: Option<&str>,
+    #[case] text: &str,
+    #[case] umask: &str,
+    #[case] mode: u32,
+) {
+    let directory = directory(old);
+    if old.is_some() {
+        support::set_mode(&directory.join("out"), 0o604);
+    }
+    let tool = assert_cmd::cargo::cargo_bin!("write-atomically").display().to_string();
+    let script = format!("umask {umask}; {tool} --new-file-mode {text} out -- echo new");
+    Command::new("sh").args(["-c", &script]).current_dir(directory.path()).assert().success();
+    assert_eq!(format!("{:o}", support::mode(&directory.join("out"))), format!("{mode:o}"));
+    assert_only(&directory, Some("new\n"));
+}
+
+/// One that runs inside the other's command waits for it in vain.
+#[rstest]
+#[case::file("--if-missing", "out", None, "echo new", &["echo", "new"])]
+#[case::path("--if-missing", "out", None, "echo new > {}", &["cp", "/dev/null", "{}"])]
+#[case::append_to_nothing("--append", "out", None, "echo new", &["echo", "new"])]
+#[case::append("--append", "out", Some("old\n"), "echo new", &["echo", "new"])]
+#[case::directory("--if-missing --dir", "out", None, "echo new > {}/file", &["touch", "{}/file"])]
+fn it_waits_no_longer_than_it_is_told(
+    #[case] options: &str,
+    #[case] destination: &str,
+    #[case] old: Option<&str>,
+    #[case] script: &str,
+    #[case] inner: &[&str],
+    #[values("0", "0.2")] seconds: &str,
+) {
+    let directory = directory(old);
+    let options: Vec<&str> = options.split(' ').collect();
+    let holds = format!("{script}; echo > held; until [ -e go ]; do sleep 0.02; done");
+    let mut holder = tool_sh(&directory, &[&options[..], &[destination]].concat(), &holds);
+    let mut holder = holder.spawn().unwrap();
+    wait_until("the holder's command runs", || directory.join("held").exists());
+    let before = directory.listing();
+    let start = Instant::now();
+    let mut waiter = tool(&directory, &options);
+    waiter.args(["--wait", seconds, destination, "--", "sh", "-c", "touch ran; exec \"$@\"", "sh"]);
+    waiter
+        .args(inner)
+        .assert()
+        .code(124)
+        .stdout("")
+        .stderr("write-atomically: `out` is unchanged: failed to lock: timed out\n");
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs_f64(seconds.parse().unwrap()), "{waited:?}");
+    assert!(waited < Duration::from_secs(15), "{waited:?}");
+    assert_eq!(directory.listing(), before);
+    directory.file("go", "");
+    assert!(holder.wait().unwrap().success());
+    assert_eq!(directory.listing(), ["go", "held", "out"]);
+    match options.contains(&"--dir") {
+        true => assert_eq!(support::read(&directory.join("out/file")), "new\n"),
+        false => {
+            let expected = format!("{}new\n", old.unwrap_or_default());
+            assert_eq!(support::read(&directory.join("out")), expected);
+        }
+    }
+}
+
+#[rstest]
 fn every_durability_writes(#[values("durable", "consistent", "relaxed")] durability: &str) {
     let directory = directory(Some("old"));
     let script = "head -c 9000000 /dev/zero";
@@ -284,7 +353,11 @@ fn a_file_that_cannot_be_renamed_over(#[case] arguments: &[&str], #[case] code: 
     let _mount = Mount::bind(&below, &directory.join("out"));
     let assert = tool_sh(&directory, arguments, "echo new").assert().code(code);
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert_eq!(stderr.contains("`--in-place-fallback` writes into it"), code != 0, "{stderr}");
+    assert_eq!(
+        stderr.contains("; --in-place-fallback writes it in place): "),
+        code != 0,
+        "{stderr}"
+    );
     assert_eq!(support::read(&below), if code == 0 { "new\n" } else { "old" });
 }
 

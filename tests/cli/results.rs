@@ -20,7 +20,12 @@ use crate::{assert_only, directory, fed, tool, tool_sh};
 #[case::closes_its_output_early("echo new; exec >&-; sleep 0.1", 0, "new\n", "")]
 #[case::fails_before_it_prints("exit 3", 3, "old", "`sh` failed: exit status 3")]
 #[case::fails_half_way("echo part; exit 1", 1, "old", "`sh` failed: exit status 1")]
-#[case::fails_with_the_largest_status("echo part; exit 255", 255, "old", "exit status 255")]
+#[case::fails_with_the_largest_status(
+    "echo part; exit 255",
+    255,
+    "old",
+    "`sh` failed: exit status 255"
+)]
 #[case::is_killed("echo part; kill -KILL $$", 137, "old", "`sh` failed: killed by SIGKILL")]
 #[case::is_terminated("echo part; kill -TERM $$", 143, "old", "`sh` failed: killed by SIGTERM")]
 #[case::breaks_its_pipe("echo part; kill -PIPE $$", 141, "old", "`sh` failed: killed by SIGPIPE")]
@@ -37,22 +42,24 @@ fn the_file_is_written_only_if_the_command_succeeds(
     assert_eq!((output.status.code(), &*output.stdout), (Some(code), &b""[..]), "{stderr}");
     match code {
         0 => assert_eq!(stderr, ""),
-        _ => {
-            assert!(
-                stderr.starts_with("write-atomically: ") && stderr.contains(message),
-                "{stderr}"
-            );
-            assert!(stderr.ends_with("; `out` is unchanged\n"), "{stderr}");
-        }
+        _ => assert_eq!(stderr, format!("write-atomically: `out` is unchanged: {message}\n")),
     }
     assert_only(&directory, if code == 0 { Some(content) } else { old });
 }
 
 #[rstest]
-#[case::missing("no-such-command", 127, "failed to run `no-such-command`: No such file")]
-#[case::missing_in_a_directory("./no/command", 127, "failed to run `./no/command`: No such file")]
-#[case::not_executable("./out", 126, "failed to run `./out`: Permission denied")]
-#[case::a_directory("/", 126, "failed to run `/`: Permission denied")]
+#[case::missing(
+    "no-such-command",
+    127,
+    "failed to run `no-such-command`: No such file or directory (os error 2)"
+)]
+#[case::missing_in_a_directory(
+    "./no/command",
+    127,
+    "failed to run `./no/command`: No such file or directory (os error 2)"
+)]
+#[case::not_executable("./out", 126, "failed to run `./out`: Permission denied (os error 13)")]
+#[case::a_directory("/", 126, "failed to run `/`: Permission denied (os error 13)")]
 fn a_command_that_cannot_be_started_says_so(
     #[case] command: &str,
     #[case] code: i32,
@@ -62,7 +69,7 @@ fn a_command_that_cannot_be_started_says_so(
     let directory = directory(Some("old"));
     let assert = tool(&directory, options).args(["out", "--", command]).assert().code(code);
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert!(stderr.contains(message) && stderr.ends_with("; `out` is unchanged\n"), "{stderr}");
+    assert_eq!(stderr, format!("write-atomically: `out` is unchanged: {message}\n"));
     assert_only(&directory, Some("old"));
 }
 
@@ -112,23 +119,25 @@ fn standard_input_that_cannot_be_read_leaves_the_old_content() {
     let directory = directory(Some("old"));
     let input = fs::File::open(directory.path()).unwrap();
     tool(&directory, ["out"]).stdin(input.into_file()).assert().code(125).stderr(
-        "write-atomically: failed to copy standard input to `out`: Is a directory (os error 21); \
-         `out` is unchanged\n",
+        "write-atomically: `out` is unchanged: failed to copy standard input: Is a directory (os \
+         error 21)\n",
     );
     assert_only(&directory, Some("old"));
 }
 
 #[rstest]
-#[case::missing_directory(&["no/out"], "No such file or directory")]
-#[case::a_file_as_directory(&["out/out"], "Not a directory")]
-#[case::a_directory(&["."], "Is a directory")]
-#[case::a_name_that_means_a_directory(&["new/"], "Is a directory")]
-#[case::existing(&["--create", "out"], "File exists")]
-#[case::a_device_by_path(&["/dev/null"], "a COMMAND that prints can write those")]
-#[case::nowhere_to_keep(&["--keep-failed", "no/kept", "out"], "No such file or directory")]
-#[case::a_file_in_place_of_a_directory(&["--dir", "out"], "Not a directory")]
+#[case::missing_directory(&["no/out"], 125, "failed to resolve the path: No such file or directory")]
+#[case::a_file_as_directory(&["out/out"], 125, "failed to resolve the path: Not a directory")]
+#[case::a_directory(&["."], 125, "Is a directory")]
+#[case::a_name_that_means_a_directory(&["new/"], 125, "failed to resolve the path: Is a directory")]
+#[case::existing(&["--create", "out"], 123, "")]
+#[case::a_device_by_path(&["/dev/null"], 125, "a COMMAND that prints can write it): ")]
+#[case::nowhere_to_keep(&["--keep-failed", "no/kept", "out"], 125, "No such file or directory")]
+#[case::nothing_to_keep(&["--keep-failed", "out", "out"], 125, "(--keep-failed names the destination itself)")]
+#[case::a_file_in_place_of_a_directory(&["--dir", "out"], 125, "failed to resolve the path: Not a directory")]
 fn what_cannot_work_fails_before_the_command_starts(
     #[case] arguments: &[&str],
+    #[case] code: i32,
     #[case] message: &str,
     #[values("touch ran", "touch ran {}")] script: &str,
 ) {
@@ -138,9 +147,12 @@ fn what_cannot_work_fails_before_the_command_starts(
     }
     let directory = directory(Some("old"));
     let mut command = tool(&directory, arguments);
-    let assert = command.arg("--").args(script.split(' ')).assert().code(125);
+    let assert = command.arg("--").args(script.split(' ')).assert().code(code);
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-    assert!(stderr.contains(message) && stderr.ends_with(" is unchanged\n"), "{stderr}");
+    let subject =
+        if arguments.contains(&"no/kept") { "no/kept" } else { arguments.last().unwrap() };
+    let start = format!("write-atomically: `{subject}` is unchanged: ");
+    assert!(stderr.starts_with(&start) && stderr.contains(message), "{stderr}");
     assert_only(&directory, Some("old"));
 }
 
@@ -148,7 +160,11 @@ fn what_cannot_work_fails_before_the_command_starts(
 fn an_unwritable_directory_is_an_error_before_the_command_starts() {
     let directory = directory(Some("old"));
     let program = directory.join("tool");
-    fs::copy(assert_cmd::cargo::cargo_bin!("write-atomically"), &program).unwrap();
+    // By another process: one that is forked meanwhile has a file open that this one writes, and a file
+    // that is open for writing can't be executed (execve(2), ETXTBSY).
+    support::run(
+        Command::new("cp").args([assert_cmd::cargo::cargo_bin!("write-atomically"), &program]),
+    );
     support::set_mode(&directory.join("out"), 0o666);
     let mut command = Command::new(&program);
     command.current_dir(directory.path()).args(["out", "--", "touch", "/tmp/ran"]);
@@ -161,8 +177,8 @@ fn an_unwritable_directory_is_an_error_before_the_command_starts() {
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert_eq!(
         stderr,
-        "write-atomically: failed to create a staging file for `out`: Permission denied (os error \
-         13); `out` is unchanged\n"
+        "write-atomically: `out` is unchanged: failed to create a staging file: Permission denied \
+         (os error 13)\n"
     );
     assert_eq!(directory.listing(), ["out", "tool"]);
 }

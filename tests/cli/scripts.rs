@@ -118,7 +118,7 @@ mod unix {
         for _ in 0..2 {
             let output = scene.run("make", &[]);
             assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-            assert!(stderr(&output).contains("`sh` failed: exit status 1; `target` is unchanged"));
+            assert!(stderr(&output).contains("`target` is unchanged: `sh` failed: exit status 1"));
             assert_eq!(scene.listing(), ["Makefile"]);
         }
         Ok(())
@@ -206,11 +206,13 @@ mod unix {
             write-atomically -q f -- no-such-command; echo $?
             write-atomically -q f -- ./f; echo $?
             write-atomically -q no/f -- true; echo $?
+            write-atomically -q --create f -- true; echo $?
+            write-atomically -q --if-missing g -- write-atomically --if-missing --wait 0.1 g -- true; echo $?
             write-atomically; echo $?
             write-atomically -q f -- sh -c 'kill -TERM $PPID; sleep 5'; echo $?";
         let statuses = stdout(&scene.bash(script));
         let statuses: Vec<&str> = statuses.lines().collect();
-        assert_eq!(statuses, ["0", "42", "137", "127", "126", "125", "2", "143"]);
+        assert_eq!(statuses, ["0", "42", "137", "127", "126", "125", "123", "124", "2", "143"]);
         Ok(())
     }
 

@@ -69,6 +69,11 @@ fn assert_new(directory: &Directory) {
     );
 }
 
+/// Of the first file in each directory.
+fn staging_names(directory: &Directory, filesystem: &str) -> [String; 2] {
+    ["one/new", "two/old"].map(|path| support::staging_name(filesystem, &directory.join(path)))
+}
+
 fn names(path: &Path) -> Vec<String> {
     support::listing(path).into_iter().filter(|name| name.contains("write-atomically")).collect()
 }
@@ -82,6 +87,7 @@ fn all_are_published_and_none_before_the_end(
 ) {
     let directory = prepare(filesystem);
     let options = WriteOptions::new().durability(durability);
+    let [of_new, of_old] = staging_names(&directory, filesystem);
     let value: io::Result<i32> = options.write_batch(|batch| {
         write_all(batch, &directory)?;
         for name in ["one", "two"] {
@@ -89,9 +95,9 @@ fn all_are_published_and_none_before_the_end(
             assert!(!directory.join(name).join("new").exists());
         }
         // One staging entry a directory, named after the first file there.
-        assert_eq!(names(&directory.join("one")), [".new.write-atomically"]);
-        assert_eq!(names(&directory.join("two")), [".old.write-atomically"]);
-        assert_eq!(support::mode(&directory.join("one/.new.write-atomically")), 0o1700);
+        assert_eq!(names(&directory.join("one")), [&*of_new]);
+        assert_eq!(names(&directory.join("two")), [&*of_old]);
+        assert_eq!(support::mode(&directory.join("one").join(&of_new)), 0o1700);
         for n in 4..4 * times {
             batch.write(directory.join(format!("one/more-{n}")), |w| writeln!(w, "{n}"))?;
         }
@@ -135,9 +141,10 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     #[values("batch", "batch in another order", "plain", "by path")] next: &str,
 ) {
     let directory = prepare(filesystem);
+    let [of_new, of_old] = staging_names(&directory, filesystem);
     assert!(!Child::new(module_path!(), end, directory.path()).status().success());
-    assert_eq!(names(&directory.join("one")), [".new.write-atomically"]);
-    assert_eq!(names(&directory.join("two")), [".old.write-atomically"]);
+    assert_eq!(names(&directory.join("one")), [of_new]);
+    assert_eq!(names(&directory.join("two")), [of_old]);
     assert_eq!(support::read(&directory.join("two/old")), "old");
     let all = PATHS.map(|path| directory.join(path));
     match next {

@@ -334,7 +334,7 @@ fn a_named_staging_file_is_private_until_it_is_published(#[values(0o600, 0o644)]
     let directory = Directory::on("fuse");
     let path = directory.file("file", "old");
     set_mode(&path, old);
-    let staged = directory.join(".file.write-atomically");
+    let staged = directory.join(support::staging_name("fuse", &path));
     write_atomically(&path, |w| {
         w.write_all(b"new")?;
         assert_eq!(mode(&staged), 0o600);

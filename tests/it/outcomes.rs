@@ -10,7 +10,9 @@ use rstest_reuse::apply;
 use write_atomically::{create_atomically, write, write_atomically};
 
 use crate::filesystems::filesystems;
-use crate::support::{Directory, assert_destination, assert_state, new_content, prepare};
+use crate::support::{
+    Directory, assert_destination, assert_state, new_content, prepare, staging_name,
+};
 
 #[apply(filesystems)]
 fn a_closure_that_returns_ok_is_published_whole(
@@ -18,10 +20,11 @@ fn a_closure_that_returns_ok_is_published_whole(
     #[values(Some("old content"), None)] old: Option<&str>,
 ) {
     let directory = prepare(filesystem, old);
+    let entry = staging_name(filesystem, &directory.join("file"));
     let value = write_atomically(directory.join("file"), |w| {
         w.write_all(new_content().as_bytes())?;
         w.flush()?;
-        assert_state_while_staged(&directory, filesystem, old);
+        assert_state_while_staged(&directory, filesystem, &entry, old);
         Ok(42)
     });
     assert_eq!(value.unwrap(), 42);
@@ -29,16 +32,21 @@ fn a_closure_that_returns_ok_is_published_whole(
 }
 
 /// Unnamed staging shows nothing; named staging shows one entry, which is not readable by others.
-fn assert_state_while_staged(directory: &Directory, filesystem: &str, old: Option<&str>) {
+fn assert_state_while_staged(
+    directory: &Directory,
+    filesystem: &str,
+    entry: &str,
+    old: Option<&str>,
+) {
     assert_destination(directory, old);
     let is_named = filesystem == "fuse" || !cfg!(target_os = "linux");
-    let mut expected = if is_named { vec![".file.write-atomically"] } else { vec![] };
+    let mut expected = if is_named { vec![entry] } else { vec![] };
     expected.extend(old.map(|_| "file"));
     expected.push("neighbour");
     assert_eq!(directory.listing(), expected);
     #[cfg(unix)]
     if is_named && old.is_some() {
-        assert_eq!(crate::support::mode(&directory.join(".file.write-atomically")), 0o600);
+        assert_eq!(crate::support::mode(&directory.join(entry)), 0o600);
     }
 }
 

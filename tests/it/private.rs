@@ -386,6 +386,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     let old = old.filter(|_| what != "directory");
     let directory = prepare(filesystem, old);
     let path = directory.join("file");
+    let entry = support::staging_name(filesystem, &path);
     let (mut child, _answer) =
         Child::new(module_path!(), &format!("{what} {end}"), &path).spawn_staged();
     if end == "kill" {
@@ -393,7 +394,7 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
     }
     assert!(!child.wait().unwrap().success());
     let left = directory.listing();
-    assert!(left.contains(&".file.write-atomically".to_owned()), "{left:?}");
+    assert!(left.contains(&entry), "{left:?}");
     assert_eq!(left.len(), 2 + usize::from(old.is_some()), "{left:?}");
 
     let options = WriteOptions::new();

@@ -46,6 +46,25 @@ pub fn new_content() -> String {
     "new content ".repeat(20_000)
 }
 
+/// What the first staging entry of a file is called. FUSE may serve the same directory to others, who see
+/// none of our locks: there the name belongs to this machine and this mount, and only the library knows it.
+pub fn staging_name(filesystem: &str, path: &Path) -> String {
+    let plain = format!(".{}.write-atomically", path.file_name().unwrap().display());
+    if filesystem != "fuse" {
+        return plain;
+    }
+    let mut name = String::new();
+    let ended = relaxed().write_path(path, |staged| {
+        let directory = staged.parent().unwrap();
+        name = directory.file_name().unwrap().to_string_lossy().into_owned();
+        Err::<(), _>(io::Error::other("this is all there is to see"))
+    });
+    assert_eq!(ended.unwrap_err().to_string(), "this is all there is to see");
+    let own = name.strip_prefix(&format!("{plain}-")).unwrap_or_else(|| panic!("{name}"));
+    assert!(own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+    name
+}
+
 pub fn relaxed() -> WriteOptions {
     WriteOptions::new().durability(Durability::Relaxed)
 }

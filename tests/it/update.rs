@@ -334,11 +334,11 @@ fn a_failure_changes_nothing_and_the_next_call_goes_on(
     assert_eq!(support::listing(&watched), ["counter"]);
 }
 
-/// One was killed after it had created the file, before it removed its entry.
+/// One was killed before it had created the file, and another has created it.
 #[apply(filesystems)]
-fn a_dead_lock_entry_beside_the_file_goes(#[case] filesystem: &str) {
+fn a_dead_entry_beside_the_file_goes_and_a_living_one_stays(#[case] filesystem: &str) {
     let (_base, watched) = counter_directory(filesystem, true);
-    let entry = watched.join(".counter.write-atomically-lock");
+    let entry = watched.join(support::staging_name(filesystem, &watched.join("counter")));
     fs::write(&entry, "").unwrap();
     let living = Living::holding(&entry);
     support::relaxed().update(watched.join("counter"), count).unwrap();
