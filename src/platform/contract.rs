@@ -367,7 +367,10 @@ pub(crate) trait Platform {
 
     /// Renames a file between two directories of one filesystem: `AlreadyExists` if the new name is taken.
     fn rename_new(old: &Directory, from: &Path, new: &Directory, to: &Path) -> io::Result<()> {
-        base::rename_new(old, from, new, to)
+        match Self::rename_in_one_step(old, from, new, to) {
+            Err(error) if Self::is_unsupported(&error) => base::rename_new(old, from, new, to),
+            done => done,
+        }
     }
 
     /// Renames a directory between two directories: `AlreadyExists` if the new name is taken.
@@ -377,7 +380,15 @@ pub(crate) trait Platform {
         new: &Directory,
         to: &Path,
     ) -> io::Result<()> {
-        rename_unless_taken(old, from, new, to)
+        match Self::rename_in_one_step(old, from, new, to) {
+            Err(error) if Self::is_unsupported(&error) => rename_unless_taken(old, from, new, to),
+            done => done,
+        }
+    }
+
+    /// Renames unless the new name is taken, in one system call. `Unsupported` where there is none.
+    fn rename_in_one_step(_: &Directory, _: &Path, _: &Directory, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Swaps what two names lead to, in one step.

@@ -177,8 +177,9 @@ fn an_unwritable_directory_is_an_error_before_the_command_starts() {
     let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert_eq!(
         stderr,
-        "write-atomically: `out` is unchanged: failed to create a staging file: Permission denied \
-         (os error 13)\n"
+        "write-atomically: `out` is unchanged: failed to create a staging file (its directory does \
+         not let this user create files, so that it can't be replaced; --in-place-fallback writes it \
+         in place): Permission denied (os error 13)\n"
     );
     assert_eq!(directory.listing(), ["out", "tool"]);
 }

@@ -11,7 +11,7 @@ use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
 use rstest::rstest;
 use rstest_reuse::apply;
-use write_atomically::{Error, Step, WriteOptions, write, write_path_atomically};
+use write_atomically::{Error, Hint, Step, WriteOptions, write, write_path_atomically};
 
 use crate::child::{self, Child};
 use crate::filesystems::filesystems;
@@ -349,4 +349,38 @@ fn durability_is_what_was_asked_for(#[case] role: &str, #[case] calls: &[&str]) 
     let directory = prepare("here", Some("old"));
     assert_eq!(child::calls_that_matter(module_path!(), role, &directory.join("file")), calls);
     assert_state(&directory, Some("new"));
+}
+
+/// SQLite in WAL mode keeps the last changes beside the database until its connection is closed.
+#[rstest]
+#[case::write_ahead_log("file-wal", true)]
+#[case::rollback_journal("file-journal", true)]
+#[case::of_another_file("other-wal", false)]
+fn a_database_that_is_still_open_is_not_published(
+    #[case] beside: &str,
+    #[case] is_refused: bool,
+    #[values("", "last changes")] journal: &str,
+    #[values(Some("old"), None)] old: Option<&str>,
+) {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    if let Some(old) = old {
+        directory.file("file", old);
+    }
+    let result = WriteOptions::new().write_path(&path, |staged| {
+        fs::write(staged, "new")?;
+        fs::write(staged.with_file_name(beside), journal)
+    });
+    if is_refused && !journal.is_empty() {
+        let error = result.unwrap_err();
+        let error = Error::find(&error).unwrap();
+        assert_eq!((error.step(), error.hint()), (Step::Publish, Some(Hint::JournalLeft)));
+        assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+        assert_eq!(fs::read_to_string(&path).ok().as_deref(), old);
+    } else {
+        result.unwrap();
+        assert_eq!(support::read(&path), "new");
+    }
+    let expected = if path.exists() { vec!["file"] } else { vec![] };
+    assert_eq!(directory.listing(), expected);
 }

@@ -17,8 +17,8 @@ pub fn produce(how: &str, staged: &Path) -> io::Result<()> {
             return fs::rename(beside("other"), staged);
         }
         "with side files" => {
-            fs::write(beside("file-journal"), "journal")?;
-            set_read_only(&beside("file-journal"));
+            fs::write(beside("file.bak"), "journal")?;
+            set_read_only(&beside("file.bak"));
             fs::create_dir_all(beside("parts/1/2/3/4/5/6/7"))?;
             fs::write(beside("parts/1/2/3/4/5/6/7/8"), "part")?;
             set_read_only(&beside("parts/1/2/3"));

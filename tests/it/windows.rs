@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::os::windows::fs::MetadataExt;
-use std::os::windows::io::AsHandle;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -217,12 +216,12 @@ fn the_directory_can_not_be_renamed_meanwhile() {
 }
 
 #[rstest]
-fn the_writer_lends_its_handle() {
+fn the_writer_lends_its_file() {
     let directory = Directory::new();
     write_atomically(directory.join("file"), |w| {
         w.write_all(b"written")?;
         w.flush()?;
-        let file = std::fs::File::from(w.as_handle().try_clone_to_owned()?);
+        let file = w.file()?.try_clone()?;
         assert_eq!(file.metadata()?.len(), 7);
         Ok(())
     })

@@ -7,23 +7,18 @@ use std::path::Path;
 use rustix::fs::{self, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::linux_and_apple::{names, read_growing, renamed_or};
-use crate::platform::{Directory, Os, Platform, rename_unless_taken, unix};
+use super::attributes::{names, read_growing};
+use crate::platform::{Directory, Os, Platform};
 
 impl Platform for Os {
-    fn rename_new(old: &Directory, from: &Path, new: &Directory, to: &Path) -> io::Result<()> {
-        let renamed = fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE);
-        renamed_or(renamed, || unix::rename_new(old, from, new, to))
-    }
-
-    fn rename_new_directory(
+    /// rename(2): `RENAME_EXCL` is ENOTSUP on a volume without `VOL_CAP_INT_RENAME_EXCL`.
+    fn rename_in_one_step(
         old: &Directory,
         from: &Path,
         new: &Directory,
         to: &Path,
     ) -> io::Result<()> {
-        let renamed = fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE);
-        renamed_or(renamed, || rename_unless_taken(old, from, new, to))
+        Ok(fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE)?)
     }
 
     fn exchange(old: &Directory, from: &Path, new: &Directory, to: &Path) -> io::Result<()> {

@@ -11,10 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::linux_and_apple::{names, read_growing, renamed_or};
+use super::attributes::{names, read_growing};
 use super::{CAREFULLY, kind, mode_bits, openat, retry};
 use crate::hash::hash;
-use crate::platform::{Directory, Naming, Os, Platform, Stat, rename_unless_taken, unix};
+use crate::platform::{Directory, Naming, Os, Platform, Stat, unix};
 
 impl Platform for Os {
     /// `statx` instead of `stat`, for the attributes that say up front what can't be renamed over:
@@ -130,11 +130,6 @@ impl Platform for Os {
             Errno::MLINK,
         ];
         Errno::from_io_error(error).is_some_and(|errno| unable.contains(&errno))
-    }
-
-    fn rename_new(old: &Directory, from: &Path, new: &Directory, to: &Path) -> io::Result<()> {
-        let renamed = fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE);
-        renamed_or(renamed, || unix::rename_new(old, from, new, to))
     }
 
     /// proc(5): opening the link in `/proc/self/fd` opens the same file once more.
@@ -283,14 +278,14 @@ impl Platform for Os {
         Ok(fs::chmod(descriptor_path(&opened), unix::PRIVATE)?)
     }
 
-    fn rename_new_directory(
+    /// rename(2): `RENAME_NOREPLACE` is EINVAL on a filesystem that does not support it.
+    fn rename_in_one_step(
         old: &Directory,
         from: &Path,
         new: &Directory,
         to: &Path,
     ) -> io::Result<()> {
-        let renamed = fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE);
-        renamed_or(renamed, || rename_unless_taken(old, from, new, to))
+        Ok(fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE)?)
     }
 
     fn exchange(old: &Directory, from: &Path, new: &Directory, to: &Path) -> io::Result<()> {

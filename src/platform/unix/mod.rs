@@ -2,12 +2,12 @@
 
 #[cfg(target_vendor = "apple")]
 mod apple;
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+mod attributes;
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 mod bsd;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
-#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-mod linux_and_apple;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -393,7 +393,8 @@ pub(super) fn error(code: Code) -> io::Error {
 }
 
 pub(super) fn is_unsupported(error: &io::Error) -> bool {
-    let unsupported = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
+    // Only Apple's systems distinguish the last two.
+    let unsupported = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
     error.kind() == io::ErrorKind::Unsupported
         || Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
 }

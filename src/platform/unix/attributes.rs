@@ -1,23 +1,6 @@
-//! What Linux and Apple's systems both have: `renameat2` or `renameatx_np`, and the same calls for
-//! extended attributes.
-
-use std::io;
+//! Extended attributes, where their system calls are those of Linux: there, and on Apple's systems.
 
 use rustix::io::Errno;
-
-/// A rename that must not replace anything, and what to do `otherwise`.
-///
-/// Linux, rename(2), `RENAME_NOREPLACE`: EINVAL if the filesystem does not support it. macOS,
-/// rename(2), `RENAME_EXCL`: ENOTSUP if the volume lacks `VOL_CAP_INT_RENAME_EXCL`.
-pub(super) fn renamed_or(
-    renamed: Result<(), Errno>,
-    otherwise: impl FnOnce() -> io::Result<()>,
-) -> io::Result<()> {
-    match renamed {
-        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => otherwise(),
-        done => Ok(done?),
-    }
-}
 
 /// Reads an attribute, or the list of their names, into a buffer that grows as far as `longest`.
 pub(super) fn read_growing(
