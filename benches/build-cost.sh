@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What depending on each crate costs: a cold release build of a program that has nothing but that
-# crate's default features, and the number of crates it brings (itself included, build scripts' and
-# macros' dependencies, too). Interleaved; the median of ROUNDS (default 3).
+# The cost of depending on each crate: the time of a cold release build of a program that depends on
+# that crate alone, with its default features, and the number of crates in it (that crate, build
+# scripts' and macros' dependencies included). The builds are interleaved, ROUNDS times (default 3).
+# Prints tab-separated values: benches/results/build-cost.tsv.
 #
 #   benches/build-cost.sh
 #
-# Everything is fetched first, and not part of the time.
+# The crates are downloaded before the first build.
 set -euo pipefail
 crate=$(cd "$(dirname "$0")/.." && pwd)
 rounds=${ROUNDS:-3}
@@ -41,11 +42,11 @@ for ((round = 0; round < rounds; round++)); do
     done
 done
 
-echo "| crate | cold release build, default features | quickest – slowest | crates |"
-echo "| --- | ---: | ---: | ---: |"
+echo "# Seconds of a cold release build, default features unless told, $rounds rounds on $(nproc) cores."
+printf 'crate\tquickest\tmedian\tslowest\tcrates\n'
 for name in "${names[@]}"; do
     crates=$(cd "$work/$name" && cargo tree --offline --prefix none --edges normal,build --format '{p}' | sed 's/ (.*//' | sort -u | grep -vc '^cost ')
     sort -n "$work/$name/times" | awk -v name="$name" -v crates="$crates" '
         { times[NR] = $1 / 1000 }
-        END { printf "| %s | %.1f s | %.1f – %.1f s | %d |\n", name, times[int((NR + 1) / 2)], times[1], times[NR], crates }'
+        END { printf "%s\t%.1f\t%.1f\t%.1f\t%d\n", name, times[1], times[int((NR + 1) / 2)], times[NR], crates }'
 done

@@ -3,8 +3,8 @@
 #
 #   benches/cli.sh DIRECTORY [MEBIBYTES [RUNS]]
 #
-# Builds the tool, then writes so many MiB of random bytes in every way, one after the other, RUNS
-# times, and prints a table of medians. What was dirty before is synced before every run.
+# Builds the command, then writes MEBIBYTES of random bytes in each way, one after the other, RUNS
+# times, and prints a table of medians. `sync` before each run writes what is dirty.
 set -euo pipefail
 
 directory=${1:?"usage: benches/cli.sh DIRECTORY [MEBIBYTES [RUNS]]"} size=${2:-1024} runs=${3:-7}
@@ -17,7 +17,7 @@ cd "$(mktemp -d -p "$directory")"
 trap 'rm -rf "$PWD"' EXIT
 head -c "${size}M" /dev/urandom >input
 
-# NAME: of a pair, the plain one first.
+# The same index in all three arrays is one pair.
 names=(
     "command, durable"
     "standard input (pipe), not synced"
@@ -52,7 +52,7 @@ measure() { # FILE COMMAND: appends its microseconds
 }
 for ((run = 0; run < runs; run++)); do
     for pair in "${!names[@]}"; do
-        # Neither is always the first.
+        # The order alternates.
         if ((run % 2)); then
             measure "tool$pair" "${tool[pair]}"
             measure "plain$pair" "${plain[pair]}"
@@ -67,7 +67,7 @@ median() { sort -n "$1" | sed -n "$(((runs + 1) / 2))p"; }
 rate() { echo "$((size * 1000000 / $1)) MiB/s"; }
 echo "$size MiB, median of $runs, $(stat -f -c %T .), $(uname -sr), $(nproc) cores"
 echo
-echo "| what | plain | write-atomically | throughput |"
+echo "| output from | plain | write-atomically | throughput |"
 echo "| --- | --- | --- | --- |"
 for pair in "${!names[@]}"; do
     plain_time=$(median "plain$pair") tool_time=$(median "tool$pair")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Filesystems to measure on, and their release afterwards. Needs root, mkfs.ext4, mkfs.xfs
+# Mounts filesystems to measure on, and unmounts them. Needs root, mkfs.ext4, mkfs.xfs
 # (xfsprogs) and mkfs.btrfs (btrfs-progs), and 12 GiB of free disk.
 #
 #   benches/filesystems.sh make DIR       mounts DIR/ext4, DIR/xfs, DIR/btrfs and DIR/tmpfs

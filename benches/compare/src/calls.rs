@@ -4,6 +4,7 @@
 use crate::contenders::Who;
 use crate::floor::Guarantee;
 use crate::floor::body::Body;
+use fs_err as fs;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -17,21 +18,15 @@ impl Calls {
         self.0.values().sum()
     }
 
+    /// `close=2 fdatasync=1 …`
     pub fn list(&self) -> String {
-        let list: Vec<String> = self
-            .0
-            .iter()
-            .map(
-                |(name, &count)| {
-                    if count == 1 { name.clone() } else { format!("{count} × {name}") }
-                },
-            )
-            .collect();
-        list.join(", ")
+        let list: Vec<String> =
+            self.0.iter().map(|(name, count)| format!("{name}={count}")).collect();
+        list.join(" ")
     }
 }
 
-/// Nothing where there is no `strace`.
+/// `None` if `strace` cannot be run.
 pub fn count(
     dir: &Path,
     who: Who,
@@ -56,7 +51,7 @@ pub fn count(
         .status()
         .ok()?;
     assert!(status.success());
-    let trace = std::fs::read_to_string(trace.path()).unwrap();
+    let trace = fs::read_to_string(trace.path()).unwrap();
     let mut calls = BTreeMap::new();
     for line in trace
         .lines()
@@ -72,8 +67,8 @@ pub fn count(
     Some(Calls(calls))
 }
 
-/// The traced half. The first operation, which may set things up for good, is not counted.
-pub fn traced(args: &[String]) {
+/// Runs under `strace`. The first operation is not counted: it may set things up for the whole process.
+pub fn traced(args: &[&str]) {
     let who = *Who::ALL.iter().find(|who| format!("{who:?}") == args[0]).unwrap();
     let guarantee =
         *Guarantee::ALL.iter().find(|guarantee| format!("{guarantee:?}") == args[1]).unwrap();
@@ -88,9 +83,9 @@ pub fn traced(args: &[String]) {
         let _ = rustix::fs::access(MARK, rustix::fs::Access::EXISTS);
     };
     for round in 0..2 {
-        let path = Path::new(&args[4]).join("traced");
+        let path = Path::new(args[4]).join("traced");
         if replace {
-            std::fs::write(&path, "old").unwrap();
+            fs::write(&path, "old").unwrap();
         }
         if round == 1 {
             mark();
@@ -99,6 +94,6 @@ pub fn traced(args: &[String]) {
         if round == 1 {
             mark();
         }
-        std::fs::remove_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! Everyone who is compared, used as their documentation says.
+//! The crates that are compared, used as their documentation says: with `std::fs`, because the time
+//! that a wrapper adds would be counted.
 
 use crate::floor::body::Body;
 use crate::floor::{self, Guarantee, Parts, Window};
@@ -26,7 +27,7 @@ pub enum Who {
 
 use Who::*;
 
-/// `compare windows` found it, and the buffer that the floor uses, the best for all filesystems.
+/// The best for all filesystems, together with the buffer that the floor uses: see `compare windows`.
 const STREAM_WINDOW: u64 = 1 << 20;
 
 impl Who {
@@ -66,7 +67,7 @@ impl Who {
         }
     }
 
-    /// What of the replaced file's identity is kept.
+    /// Which metadata of the replaced file it keeps.
     pub fn keeps(self) -> &'static str {
         match self {
             Floor | FloorAgain | FloorRange | FloorPlain => "nothing",
@@ -75,12 +76,12 @@ impl Who {
             Tempfile | AtomicWrites => "nothing",
             AtomicWriteFile | AtomicWriteFileUnnamed | WriteAtomic => "mode, owner",
             CapStdExt => "mode",
-            FsWrite => "all, but not the content",
+            FsWrite => "all but the content",
         }
     }
 
-    /// What it gives when asked for `wanted`; nothing where it has less to offer and is not the
-    /// price of nothing.
+    /// The guarantee that it gives when `wanted` is asked for; `None` if it cannot give that, unless
+    /// it is `std::fs::write`, which is measured to show the price of a guarantee.
     pub fn gives(self, wanted: Guarantee, body: &Body) -> Option<&'static str> {
         let named = match wanted {
             Guarantee::Durable => "durable",

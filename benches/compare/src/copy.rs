@@ -1,4 +1,5 @@
-//! Ways to publish a copy of a whole file, durably.
+//! Ways to publish a copy of a whole file, durably. With `std::fs`, because the time that a wrapper
+//! adds would be counted.
 
 use crate::floor::pin;
 use rustix::fs::{self, AtFlags, Mode, OFlags};

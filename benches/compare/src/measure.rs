@@ -1,15 +1,16 @@
-//! Interleaved measurement: in every round each contender runs once, in an order drawn anew, so
-//! that whatever else the machine does meanwhile falls on all of them alike.
+//! Interleaved measurement: in every round each contender runs once, in a new random order, so that
+//! other load on the machine affects all of them alike.
 
 use std::time::{Duration, Instant};
 
-/// What is run once a round: prepare (not timed), run (timed), settle (not timed).
+/// One contender: `prepare` is not timed, `run` is.
 pub struct Entry<'a> {
     pub name: String,
     pub prepare: Box<dyn FnMut() + 'a>,
     pub run: Box<dyn FnMut() + 'a>,
 }
 
+#[derive(Clone)]
 pub struct Sample {
     pub name: String,
     pub seconds: Vec<f64>,
@@ -30,7 +31,7 @@ impl Sample {
 }
 
 /// Runs `entries` for `rounds` rounds, or until `limit` is over and at least 5 rounds are done,
-/// after `warm_up` rounds that don't count.
+/// after `warm_up` rounds that are not counted.
 pub fn interleave(
     entries: &mut [Entry],
     warm_up: usize,

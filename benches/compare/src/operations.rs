@@ -1,4 +1,4 @@
-//! The tables: one a guarantee, size and situation.
+//! The operations that are measured: one for each guarantee, size and situation.
 
 use crate::calls;
 use crate::contenders::Who;
@@ -6,9 +6,9 @@ use crate::copy;
 use crate::floor::Guarantee;
 use crate::floor::body::Body;
 use crate::measure::{Entry, Sample, interleave};
-use crate::report::Report;
+use crate::results::{Results, Row};
 use crate::windows::warmth;
-use std::fs::File;
+use fs_err::{self as fs, File};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Effort {
 }
 
 /// Sizes 0 B, 4 KiB and 1 MiB, to a new and to an existing destination, at each guarantee.
-pub fn small(dir: &Path, effort: Effort, report: &mut Report) {
+pub fn small(dir: &Path, effort: Effort, results: &mut Results) {
     for guarantee in Guarantee::ALL {
         for (size, size_name) in [(0, "0 B"), (4 << 10, "4 KiB"), (1 << 20, "1 MiB")] {
             for replace in [true, false] {
@@ -38,19 +38,21 @@ pub fn small(dir: &Path, effort: Effort, report: &mut Report) {
                     settle,
                     Effort { rounds, ..effort },
                 );
-                let calls: Vec<_> = whos
-                    .iter()
-                    .map(|&who| calls::count(dir, who, guarantee, replace, size as u64))
-                    .collect();
                 let title = format!("{guarantee:?} {} of {size_name}", situation(replace));
-                report.operation(&title, &whos, guarantee, &body, replace, &samples, &calls, None);
+                let mut rows = Row::of_samples(&title, &whos, guarantee, &body, &samples);
+                for (row, &who) in rows.iter_mut().zip(&whos) {
+                    if let Some(calls) = calls::count(dir, who, guarantee, replace, size as u64) {
+                        row.set_calls(&calls);
+                    }
+                }
+                results.put(rows);
             }
         }
     }
 }
 
 /// 512 MiB as a stream, computed on the way and copied only.
-pub fn streams(dir: &Path, effort: Effort, report: &mut Report) {
+pub fn streams(dir: &Path, effort: Effort, results: &mut Results) {
     for guarantee in [Guarantee::Durable, Guarantee::Consistent, Guarantee::Relaxed] {
         for computed in [false, true] {
             if computed && guarantee == Guarantee::Consistent {
@@ -61,43 +63,40 @@ pub fn streams(dir: &Path, effort: Effort, report: &mut Report) {
             let whos: Vec<Who> = whos.into_iter().filter(|who| *who != Who::FloorKeeping).collect();
             let effort = Effort { rounds: (effort.rounds / 20).max(5), ..effort };
             let samples = operation(dir, &whos, &body, guarantee, true, true, effort);
-            let calls: Vec<_> = whos
-                .iter()
-                .map(|&who| calls::count(dir, who, guarantee, true, body.len()))
-                .collect();
-            let warm: Vec<(f64, f64)> = whos
-                .iter()
-                .map(|who| {
-                    let path = dir.join("warm");
-                    std::fs::write(&path, "old").unwrap();
-                    who.write(&path, &body, guarantee, true).unwrap();
-                    let warm = warmth(&path);
-                    std::fs::remove_file(&path).unwrap();
-                    warm
-                })
-                .collect();
             let title = format!(
                 "{guarantee:?} replace by a stream of 512 MiB, {}",
                 if computed { "computed on the way" } else { "copied only" }
             );
-            report.operation(&title, &whos, guarantee, &body, true, &samples, &calls, Some(&warm));
+            let mut rows = Row::of_samples(&title, &whos, guarantee, &body, &samples);
+            for (row, &who) in rows.iter_mut().zip(&whos) {
+                if let Some(calls) = calls::count(dir, who, guarantee, true, body.len()) {
+                    row.set_calls(&calls);
+                }
+                let path = dir.join("warm");
+                fs::write(&path, "old").unwrap();
+                who.write(&path, &body, guarantee, true).unwrap();
+                let (cached, reread) = warmth(&path);
+                (row.cached, row.reread) = (cached, Some(reread));
+                fs::remove_file(&path).unwrap();
+            }
+            results.put(rows);
         }
     }
 }
 
 /// 10 million writes of 10 bytes.
-pub fn pieces(dir: &Path, effort: Effort, report: &mut Report) {
+pub fn pieces(dir: &Path, effort: Effort, results: &mut Results) {
     for guarantee in [Guarantee::Durable, Guarantee::Relaxed] {
         let body = Body::Pieces { piece: b"123456789\n".to_vec(), count: 10_000_000 };
         let whos: Vec<Who> = contenders(guarantee, &body, true)
             .into_iter()
             .filter(|who| !matches!(who, Who::FloorKeeping | Who::FloorRange | Who::FloorPlain))
-            // The others are no faster for being asked for less.
+            // Contenders with the level durable only do the same work again.
             .filter(|who| {
                 guarantee == Guarantee::Durable || who.gives(guarantee, &body) != Some("durable")
             })
             .collect();
-        // A bare file is a hundred times slower: its rounds would be all that there is time for.
+        // A bare file takes a hundred times as long: its rounds would use up the time limit.
         let (bare, buffered): (Vec<Who>, Vec<Who>) = whos.into_iter().partition(|who| {
             matches!(
                 who,
@@ -119,14 +118,13 @@ pub fn pieces(dir: &Path, effort: Effort, report: &mut Report) {
             Effort { rounds: 2, ..effort },
         ));
         let whos = [buffered, bare].concat();
-        let calls: Vec<_> = whos.iter().map(|_| None).collect();
         let title = format!("{guarantee:?} replace by 10 million writes of 10 bytes");
-        report.operation(&title, &whos, guarantee, &body, true, &samples, &calls, None);
+        results.put(Row::of_samples(&title, &whos, guarantee, &body, &samples));
     }
 }
 
 /// 1, 4 and 16 threads, each replacing a file of its own in one directory.
-pub fn threads(dir: &Path, effort: Effort, report: &mut Report) {
+pub fn threads(dir: &Path, effort: Effort, results: &mut Results) {
     for guarantee in [Guarantee::Durable, Guarantee::Relaxed] {
         for threads in [1usize, 4, 16] {
             let body = Body::Whole(vec![b'x'; 4 << 10]);
@@ -146,7 +144,7 @@ pub fn threads(dir: &Path, effort: Effort, report: &mut Report) {
                         name: who.name().to_string(),
                         prepare: Box::new(move || {
                             for path in paths {
-                                std::fs::write(path, "old").unwrap();
+                                fs::write(path, "old").unwrap();
                             }
                             rustix::fs::syncfs(directory).unwrap();
                         }),
@@ -176,18 +174,19 @@ pub fn threads(dir: &Path, effort: Effort, report: &mut Report) {
                 }
             }
             for path in &paths {
-                std::fs::remove_file(path).unwrap();
+                fs::remove_file(path).unwrap();
             }
-            let calls: Vec<_> = whos.iter().map(|_| None).collect();
-            let title =
-                format!("{guarantee:?} replace of 4 KiB by {threads} threads: time for each file");
-            report.operation(&title, &whos, guarantee, &body, true, &samples, &calls, None);
+            let plural = if threads == 1 { "" } else { "s" };
+            let title = format!(
+                "{guarantee:?} replace of 4 KiB by {threads} thread{plural}, time per file"
+            );
+            results.put(Row::of_samples(&title, &whos, guarantee, &body, &samples));
         }
     }
 }
 
 /// The whole content is another file's.
-pub fn copies(dir: &Path, effort: Effort, report: &mut Report) {
+pub fn copies(dir: &Path, effort: Effort, results: &mut Results) {
     const MIB: u64 = 512;
     let (source, path) = (dir.join("source"), dir.join("copied"));
     Who::FloorPlain
@@ -205,8 +204,8 @@ pub fn copies(dir: &Path, effort: Effort, report: &mut Report) {
             Entry {
                 name: name.to_string(),
                 prepare: Box::new(move || {
-                    std::fs::remove_file(path).unwrap();
-                    std::fs::write(path, "old").unwrap();
+                    fs::remove_file(path).unwrap();
+                    fs::write(path, "old").unwrap();
                     rustix::fs::syncfs(directory).unwrap();
                 }),
                 run: Box::new(move || way(source, path).unwrap()),
@@ -215,16 +214,24 @@ pub fn copies(dir: &Path, effort: Effort, report: &mut Report) {
         .collect();
     let samples = interleave(&mut entries, 1, (effort.rounds / 20).max(5), effort.limit);
     drop(entries);
-    std::fs::remove_file(source).unwrap();
-    std::fs::remove_file(path).unwrap();
-    report.plain(&format!("Durable replace by a copy of a file of {MIB} MiB"), &samples);
+    fs::remove_file(source).unwrap();
+    fs::remove_file(path).unwrap();
+    let title = format!("Durable replace by a copy of a file of {MIB} MiB");
+    let rows = samples
+        .iter()
+        .map(|sample| {
+            let gives = if sample.name.contains("syncs nothing") { "relaxed" } else { "durable" };
+            Row::of_sample(&title, &sample.name, gives, MIB << 20, sample)
+        })
+        .collect();
+    results.put(rows);
 }
 
 /// A directory of 10 entries and one of 100,000, in the same rounds.
-pub fn directories(dir: &Path, effort: Effort, report: &mut Report) {
+pub fn directories(dir: &Path, effort: Effort, results: &mut Results) {
     let (few, many) = (dir.join("few"), dir.join("many"));
     for (dir, count) in [(&few, 10), (&many, 100_000)] {
-        std::fs::create_dir(dir).unwrap();
+        fs::create_dir(dir).unwrap();
         for entry in 0..count {
             File::create(dir.join(format!("entry-{entry}"))).unwrap();
         }
@@ -253,18 +260,18 @@ pub fn directories(dir: &Path, effort: Effort, report: &mut Report) {
                 if guarantee == Guarantee::Relaxed { effort.rounds * 3 } else { effort.rounds };
             let samples = interleave(&mut entries, 3, rounds, effort.limit);
             drop(entries);
-            report.directories(
-                &format!(
-                    "{guarantee:?} {} of 4 KiB, in a directory of 10 and of 100,000 entries",
-                    situation(replace)
-                ),
-                &whos,
-                &samples,
-            );
+            // Two samples for each contender: few entries, many entries.
+            let (few, many): (Vec<_>, Vec<_>) =
+                samples.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).unzip();
+            for (entries, samples) in [("10", few), ("100,000", many)] {
+                let situation = situation(replace);
+                let title = format!("{guarantee:?} {situation} of 4 KiB, among {entries} entries");
+                results.put(Row::of_samples(&title, &whos, guarantee, &body, &samples));
+            }
         }
     }
     for dir in [few, many] {
-        std::fs::remove_dir_all(dir).unwrap();
+        fs::remove_dir_all(dir).unwrap();
     }
 }
 
@@ -305,8 +312,8 @@ fn operation(
     samples
 }
 
-/// Each contender writes to a path of its own (long files, to one). What the one before has left to the filesystem is
-/// settled first, so that nobody pays for another.
+/// Each contender writes to a path of its own; long files share one. `syncfs` before each run writes
+/// the dirty pages of the contender before, so that the next one does not have to.
 fn entry<'a>(
     dir: &Path,
     who: Who,
@@ -324,14 +331,14 @@ fn entry<'a>(
         name: who.name().to_string(),
         prepare: Box::new(move || {
             if big && prepared.exists() {
-                std::fs::remove_file(&prepared).unwrap();
+                fs::remove_file(&prepared).unwrap();
             }
             if replace {
                 if !prepared.exists() {
-                    std::fs::write(&prepared, "old").unwrap();
+                    fs::write(&prepared, "old").unwrap();
                 }
             } else if prepared.exists() {
-                std::fs::remove_file(&prepared).unwrap();
+                fs::remove_file(&prepared).unwrap();
             }
             if settle {
                 rustix::fs::syncfs(directory).unwrap();
@@ -341,11 +348,11 @@ fn entry<'a>(
     }
 }
 
-/// What an operation leaves behind is the contenders' own files.
+/// Removes the contenders' files.
 pub fn clean(dir: &Path) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with("contender-") {
-            std::fs::remove_file(entry.path()).unwrap();
+            fs::remove_file(entry.path()).unwrap();
         }
     }
 }

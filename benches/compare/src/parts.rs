@@ -3,6 +3,7 @@
 use crate::floor::body::Body;
 use crate::floor::{self, Guarantee, Parts};
 use crate::measure::{Entry, interleave, time};
+use fs_err as fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub fn run(dir: &Path, rounds: usize) {
     ];
     for guarantee in Guarantee::ALL {
         for replace in [true, false] {
-            let directory = std::fs::File::open(dir).unwrap();
+            let directory = fs::File::open(dir).unwrap();
             let mut entries: Vec<Entry> = variants
                 .iter()
                 .enumerate()
@@ -63,10 +64,10 @@ pub fn run(dir: &Path, rounds: usize) {
                         prepare: Box::new(move || {
                             if replace {
                                 if !prepared.exists() {
-                                    std::fs::write(&prepared, b"old").unwrap();
+                                    fs::write(&prepared, b"old").unwrap();
                                 }
                             } else {
-                                let _ = std::fs::remove_file(&prepared);
+                                let _ = fs::remove_file(&prepared);
                             }
                             if guarantee != Guarantee::Relaxed {
                                 rustix::fs::syncfs(directory).unwrap();
@@ -102,9 +103,9 @@ pub fn run(dir: &Path, rounds: usize) {
                 );
             }
         }
-        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
             if entry.file_name().to_string_lossy().starts_with("parts-") {
-                std::fs::remove_file(entry.path()).unwrap();
+                fs::remove_file(entry.path()).unwrap();
             }
         }
     }

@@ -1,10 +1,11 @@
-//! Which buffer, and which window of early writeback, suits a long durable stream best; and what
-//! the page cache still holds afterwards.
+//! Which buffer and which window of early writeback suit a long durable stream best, and how much
+//! of the file stays in the page cache.
 
 use crate::floor::body::compute_block;
 use crate::floor::{Window, pin};
 use crate::measure::{Entry, interleave, time};
-use rustix::fs::{self, Advice, AtFlags, Mode, OFlags};
+use fs_err as fs;
+use rustix::fs::{Advice, AtFlags, Mode, OFlags};
 use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroU64;
@@ -52,7 +53,7 @@ pub fn run(dir: &Path, mib: u64, rounds: usize, compute: bool) {
         ("sync_file_range 8 MiB, bounded, 256 KiB", 256, Early::RangeBounded(8 * MIB)),
         ("fdatasync every 32 MiB, 256 KiB", 256, Early::Sync(32 * MIB)),
     ];
-    let directory = File::open(dir).unwrap();
+    let directory = fs::File::open(dir).unwrap();
     let path = dir.join("windows");
     let final_sync = vec![std::cell::RefCell::new(Vec::new()); variants.len()];
     let mut entries: Vec<Entry> = variants
@@ -63,7 +64,7 @@ pub fn run(dir: &Path, mib: u64, rounds: usize, compute: bool) {
             Entry {
                 name: name.to_string(),
                 prepare: Box::new(move || {
-                    let _ = std::fs::remove_file(path);
+                    let _ = fs::remove_file(path);
                     rustix::fs::syncfs(directory).unwrap();
                 }),
                 run: Box::new(move || {
@@ -93,11 +94,11 @@ pub fn run(dir: &Path, mib: u64, rounds: usize, compute: bool) {
     for (at, sample) in samples.iter().enumerate() {
         let mut syncs = final_sync[at].borrow().clone();
         syncs.sort_by(f64::total_cmp);
-        let _ = std::fs::remove_file(&path);
+        let _ = fs::remove_file(&path);
         stream(&path, variants[at].1 << 10, mib * MIB, variants[at].2, compute);
         let (cached, reread) = warmth(&path);
         println!(
-            "| {} | {} | {} – {} | {:.0} | {} | {:.2} | {:.0} % | {} |",
+            "| {} | {} | {} – {} | {:.0} | {} | {:.2} | {} | {} |",
             sample.name,
             time(sample.median()),
             time(sample.quantile(0.25)),
@@ -105,17 +106,17 @@ pub fn run(dir: &Path, mib: u64, rounds: usize, compute: bool) {
             mib as f64 / sample.median(),
             time(syncs[syncs.len() / 2]),
             base / sample.median(),
-            cached * 100.0,
+            cached.map_or("–".into(), |cached| format!("{:.0} %", cached * 100.0)),
             time(reread)
         );
     }
-    let _ = std::fs::remove_file(&path);
+    let _ = fs::remove_file(&path);
 }
 
 /// Writes `len` bytes durably under a new name; says how long the last sync took.
 fn stream(path: &Path, buffer: usize, len: u64, early: Early, compute: bool) -> f64 {
     let (dir, name) = pin(path).unwrap();
-    let file = fs::openat(
+    let file = rustix::fs::openat(
         &dir,
         ".",
         OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC,
@@ -139,7 +140,8 @@ fn stream(path: &Path, buffer: usize, len: u64, early: Early, compute: bool) -> 
             Early::Advise(window, step) => {
                 if written - begun >= window {
                     while begun < written {
-                        fs::fadvise(&file, begun, NonZeroU64::new(step), Advice::DontNeed).unwrap();
+                        rustix::fs::fadvise(&file, begun, NonZeroU64::new(step), Advice::DontNeed)
+                            .unwrap();
                         begun += step;
                     }
                 }
@@ -168,22 +170,22 @@ fn stream(path: &Path, buffer: usize, len: u64, early: Early, compute: bool) -> 
             }
             Early::Sync(window) => {
                 if written - begun >= window {
-                    fs::fdatasync(&file).unwrap();
+                    rustix::fs::fdatasync(&file).unwrap();
                     begun = written;
                 }
             }
         }
     }
     let started = Instant::now();
-    fs::fdatasync(&file).unwrap();
+    rustix::fs::fdatasync(&file).unwrap();
     let taken = started.elapsed().as_secs_f64();
-    fs::linkat(&file, "", &dir, name, AtFlags::EMPTY_PATH).unwrap();
-    fs::fsync(&dir).unwrap();
+    rustix::fs::linkat(&file, "", &dir, name, AtFlags::EMPTY_PATH).unwrap();
+    rustix::fs::fsync(&dir).unwrap();
     taken
 }
 
 impl Window {
-    /// What databases use; not to be had without `unsafe`.
+    /// Databases use it; it needs `unsafe`.
     pub fn range(bytes: u64) -> Self {
         Window {
             bytes,
@@ -195,25 +197,25 @@ impl Window {
 }
 
 fn sync_file_range(file: &File, offset: u64, len: u64, flags: u32) {
-    // SAFETY: takes a descriptor and numbers; touches no memory of ours.
+    // SAFETY: the call takes a descriptor and numbers, and accesses no memory of this process.
     let result =
         unsafe { libc::sync_file_range(file.as_raw_fd(), offset as i64, len as i64, flags) };
     assert_eq!(result, 0);
 }
 
-/// The share of the file that the page cache holds, and how long the next reader takes.
-pub fn warmth(path: &Path) -> (f64, f64) {
+/// The share of the file in the page cache (`None` without `fincore`), and how long reading it takes.
+pub fn warmth(path: &Path) -> (Option<f64>, f64) {
     let output = Command::new("fincore")
         .args(["--bytes", "--noheadings", "--output", "RES,SIZE"])
         .arg(path)
         .output();
-    let cached = output.ok().map_or(f64::NAN, |output| {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut numbers = text.split_whitespace().map(|n| n.parse::<f64>().unwrap_or(f64::NAN));
-        numbers.next().unwrap_or(f64::NAN) / numbers.next().unwrap_or(f64::NAN)
+    let cached = output.ok().and_then(|output| {
+        let text = String::from_utf8(output.stdout).ok()?;
+        let mut numbers = text.split_whitespace().map(str::parse::<f64>);
+        Some(numbers.next()?.ok()? / numbers.next()?.ok()?)
     });
     let started = Instant::now();
-    let mut file = File::open(path).unwrap();
+    let mut file = fs::File::open(path).unwrap();
     let mut buffer = vec![0; 1 << 20];
     while std::io::Read::read(&mut file, &mut buffer).unwrap() > 0 {}
     (cached, started.elapsed().as_secs_f64())

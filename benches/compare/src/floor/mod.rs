@@ -1,5 +1,5 @@
-//! The floor: each guarantee by hand, with the fewest calls that give it. No error handling to
-//! speak of, no recovery, no symbolic links.
+//! The floor: each guarantee by hand, with the fewest system calls that give it. It handles no error,
+//! recovers from nothing and follows no symbolic links.
 
 pub mod body;
 
@@ -184,8 +184,8 @@ fn settle(dir: &OwnedFd, guarantee: Guarantee) -> Result<()> {
     Ok(())
 }
 
-/// One write for what is there already; for a stream, a buffer and (unless it's `Relaxed`) the
-/// best early writeback that was found.
+/// One `write` for bytes in memory; for a stream a buffer of 256 KiB and, unless the guarantee is
+/// `Relaxed`, early writeback.
 fn fill(file: &File, body: &Body, guarantee: Guarantee, parts: Parts) -> Result<()> {
     match body {
         Body::Whole(_) => body.fill(&mut &*file),

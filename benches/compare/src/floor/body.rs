@@ -1,11 +1,11 @@
-//! What is written: the same bytes for every contender, through whatever writer it hands out.
+//! The content: the same bytes for every contender.
 
 use std::io::{Result, Write};
 
 pub enum Body {
     /// In memory already, in one call.
     Whole(Vec<u8>),
-    /// The same few bytes again and again: what a program without a buffer of its own does.
+    /// The same few bytes again and again, as a program without a buffer writes.
     Pieces { piece: Vec<u8>, count: u64 },
     /// A long stream in calls of 64 KiB; computed on the way, or copied only.
     Stream { len: u64, computed: bool },
@@ -48,7 +48,7 @@ impl Body {
 }
 
 pub fn compute_block(block: &mut [u8], state: &mut u64) {
-    // Two rounds of multiply and shift for each 8 bytes: somewhat like a fast checksum or encoder.
+    // Four rounds of shift and multiply for each 8 bytes: about the work of a fast checksum.
     for word in block.chunks_exact_mut(8) {
         for _ in 0..4 {
             *state ^= *state >> 29;
