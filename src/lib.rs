@@ -56,6 +56,7 @@
 //! # Features
 //!
 //! * `anyhow` (on by default): the functions at the root, except [`write()`].
+//! * `tokio`: the same functions with asynchronous closures, in the module `tokio`.
 //! * `cli`: the command `write-atomically`; it adds nothing to the library.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -71,6 +72,8 @@ mod protocol;
 mod reader;
 mod settings;
 mod sink;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod writer;
 
 pub use crate::error::{Error, Outcome, Step};

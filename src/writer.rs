@@ -16,7 +16,7 @@ pub(crate) const SMALL_BUFFER: usize = 64 << 10;
 /// The size of the buffer of a long stream, and the most that is written at once, in bytes. Smaller
 /// writes fill the page cache with small folios, larger ones do not fit in the processor's cache
 /// (measured: `benches/README.md`).
-const LARGE_BUFFER: usize = 256 << 10;
+pub(crate) const LARGE_BUFFER: usize = 256 << 10;
 
 /// The file that a closure writes: buffered, and invisible at the destination until the closure
 /// returns `Ok`.
@@ -167,6 +167,17 @@ impl Writer {
         &self.sink.path
     }
 
+    /// Writes out a buffer that somebody else has filled, and empties it. After an error, the bytes
+    /// that are left are in this writer's own buffer, or still in that one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn write_buffer(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.flush()?;
+        std::mem::swap(&mut self.buffer, buffer);
+        self.flush()?;
+        std::mem::swap(&mut self.buffer, buffer);
+        Ok(())
+    }
+
     /// Flushes the buffer. The error that was remembered, if the closure has ignored one.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.flush()?;
@@ -279,12 +290,22 @@ impl Writer {
         if self.buffering == Buffering::Fixed || position < LONG {
             return;
         }
-        let missing = LARGE_BUFFER - (position % LARGE_BUFFER as u64) as usize;
+        let missing = up_to_next_multiple(position);
         self.buffer.reserve_exact(missing);
         if missing == LARGE_BUFFER {
             self.buffering = Buffering::Fixed;
         }
     }
+}
+
+fn up_to_next_multiple(position: u64) -> usize {
+    LARGE_BUFFER - (position % LARGE_BUFFER as u64) as usize
+}
+
+/// The size of the buffer that begins at a position, for one who changes buffers.
+#[cfg(feature = "tokio")]
+pub(crate) fn capacity_at(position: u64) -> usize {
+    if position < LONG { SMALL_BUFFER } else { up_to_next_multiple(position) }
 }
 
 impl Write for Writer {

@@ -284,6 +284,13 @@ impl Files {
         Ok(())
     }
 
+    /// Takes the file that was added last out again; its staging directory goes with the others.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn forget_last(&mut self, key: &Key) {
+        self.list.pop();
+        self.taken.remove(key);
+    }
+
     pub(crate) fn publish(mut self) -> Result<(), Error> {
         self.directories.release_reserve();
         let mut files = take(&mut self.list);

@@ -9,7 +9,7 @@ use crate::options::WriteOptions;
 use crate::platform::{Kind, Os, Platform as _};
 use crate::protocol::entry;
 use crate::protocol::lock::Owner;
-use crate::protocol::output::Output;
+use crate::protocol::output::{Complete, Output};
 use crate::protocol::publish::{Replace, sync_parent};
 use crate::protocol::resolve::Destination;
 use crate::settings::{Durability, Settings};
@@ -78,14 +78,21 @@ impl<E: From<io::Error>> WriteOptions<E> {
     ) -> Result<Change<T>, E> {
         let output = Output::prepare(path.as_ref(), self.settings(), Owner::this_thread());
         let (complete, value) = output.map_err(io::Error::from)?.fill(fill)?;
-        let same = find_same(complete.destination(), complete.file()).map_err(io::Error::from)?;
-        if let Some(existing) = same {
-            sync_existing(complete.destination(), self.settings(), &existing)
-                .map_err(io::Error::from)?;
-            return Ok(Change::Unchanged(value));
+        match publish_if_changed(complete, self.settings()).map_err(io::Error::from)? {
+            true => Ok(Change::Written(value)),
+            false => Ok(Change::Unchanged(value)),
         }
-        complete.publish(Replace::Anything).map_err(io::Error::from)?;
-        Ok(Change::Written(value))
+    }
+}
+
+/// `false` if the content was there already.
+pub(crate) fn publish_if_changed(complete: Complete, settings: &Settings) -> Result<bool, Error> {
+    match find_same(complete.destination(), complete.file())? {
+        Some(existing) => {
+            sync_existing(complete.destination(), settings, &existing)?;
+            Ok(false)
+        }
+        None => complete.publish(Replace::Anything),
     }
 }
 

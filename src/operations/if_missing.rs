@@ -98,11 +98,12 @@ impl<E: From<io::Error>> WriteOptions<E> {
     ) -> Result<Option<T>, E> {
         let (path, settings) = (path.as_ref(), self.settings());
         let asker = Asker::this_thread(settings);
-        let (destination, claimed) = match to_create(path, settings, asker)? {
-            Creation::Exists => return Ok(None),
-            Creation::Mine(destination, claimed) => (destination, claimed),
-            Creation::Busy => return Err(io::Error::from(claim::timed_out(path)).into()),
-        };
+        let (destination, claimed) =
+            match to_create(path, settings, asker).map_err(io::Error::from)? {
+                Creation::Exists => return Ok(None),
+                Creation::Mine(destination, claimed) => (destination, claimed),
+                Creation::Busy => return Err(io::Error::from(claim::timed_out(path)).into()),
+            };
         let output = Output::claimed(destination, settings, asker.owner, claimed);
         let (complete, value) = output.map_err(io::Error::from)?.fill(fill)?;
         let published = complete.publish(Replace::Nothing).map_err(io::Error::from)?;
@@ -114,8 +115,7 @@ pub(crate) fn to_create(
     path: &Path,
     settings: &Settings,
     asker: Asker,
-) -> io::Result<Creation<Claimed>> {
+) -> Result<Creation<Claimed>, Error> {
     let ask = |destination: &Destination| claim::missing(destination, settings, asker);
-    let resolve = || Destination::resolve(path, settings);
-    Ok(claim::to_create(path, resolve, ask).map_err(|error: Error| error)?)
+    claim::to_create(path, || Destination::resolve(path, settings), ask)
 }

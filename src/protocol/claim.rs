@@ -233,9 +233,15 @@ fn claim_missing<T>(
             Some(parent) => Os::stat(&destination.directory, parent)?.is_some(),
             None => false,
         };
-        let waited =
-            settings.create_parents && !parents_appeared && waited_above(destination, asker)?;
-        if parents_appeared || waited || destination.stat()?.is_some() {
+        let waited = match settings.create_parents && !parents_appeared {
+            true => wait_above(destination, asker)?,
+            false => Waited::ForNobody,
+        };
+        if let Waited::InVain = waited {
+            return Ok(Asked::Busy);
+        }
+        let ended = matches!(waited, Waited::ItEnded);
+        if parents_appeared || ended || destination.stat()?.is_some() {
             return Ok(Asked::LookAgain);
         }
     }
@@ -316,7 +322,7 @@ enum Waited {
     ItEnded,
     /// It is alive still.
     InVain,
-    /// The entry belongs to another user, who could make this wait for ever.
+    /// There was none, or the entry belongs to another user, who could make this wait for ever.
     ForNobody,
 }
 
@@ -372,7 +378,7 @@ fn wait_for_directory(
 /// Of two such creators, at least one sees the other's entry: they look, holding theirs, whether the
 /// parents are still missing; this looks, holding its own, for their entries above the parents that
 /// exist, which may be some of them.
-fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
+fn wait_above(destination: &Destination, asker: Asker) -> io::Result<Waited> {
     let parent = destination.path.parent().unwrap_or(Path::new(""));
     for above in parent.ancestors().skip(destination.missing_parents.len() + 1) {
         let below: PathBuf = match destination.path.strip_prefix(above) {
@@ -386,16 +392,16 @@ fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
         while is_alive(&directory, &name)? {
             waited = true;
             match wait_for_file(&directory, &name, asker, &mut pause)? {
-                Some(Waited::InVain) => return Err(io::ErrorKind::TimedOut.into()),
+                Some(Waited::InVain) => return Ok(Waited::InVain),
                 Some(_) => break,
                 None => {}
             }
         }
         if waited {
-            return Ok(true);
+            return Ok(Waited::ItEnded);
         }
     }
-    Ok(false)
+    Ok(Waited::ForNobody)
 }
 
 /// Whether a writer holds this entry.

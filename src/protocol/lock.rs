@@ -15,7 +15,8 @@ use crate::platform::{Code, FileId, Lock, Os, Platform as _};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Thread(ThreadId),
-    /// A task moves from one thread to another; the number tells tasks apart.
+    /// A call in an asynchronous task, which moves from one thread to another; the number tells calls
+    /// apart, because one task may make several at the same time.
     #[cfg(feature = "tokio")]
     Task(u64),
 }
@@ -131,30 +132,79 @@ pub(crate) struct Holder {
 
 impl Holder {
     pub(crate) fn register(id: FileId, owner: Owner) -> Holder {
-        held().push((id, owner));
+        registry().held.push((id, owner));
         Holder { id, owner }
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        let mut held = held();
+        let held = &mut registry().held;
         if let Some(mine) = held.iter().position(|held| *held == (self.id, self.owner)) {
             held.swap_remove(mine);
         }
     }
 }
 
-/// The error `Deadlock` if this owner holds the lock of this file.
-pub(crate) fn check_not_held_by(owner: Owner, id: FileId) -> io::Result<()> {
-    match held().contains(&(id, owner)) {
-        true => Err(Os::error(Code::Deadlock)),
-        false => Ok(()),
+/// Says, until it is dropped, that one call runs in the closure of another: the outer one waits for
+/// it, and so must not have what it waits for.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) struct Nested(Owner);
+
+#[cfg(feature = "tokio")]
+impl Nested {
+    pub(crate) fn register(owner: Owner, around: Owner) -> Nested {
+        registry().nested.push((owner, around));
+        Nested(owner)
     }
 }
 
+#[cfg(feature = "tokio")]
+impl Drop for Nested {
+    fn drop(&mut self) {
+        registry().nested.retain(|(owner, _)| *owner != self.0);
+    }
+}
+
+/// The error `Deadlock` if this owner holds the lock of this file, or one who waits for this owner.
+pub(crate) fn check_not_held_by(owner: Owner, id: FileId) -> io::Result<()> {
+    let registry = registry();
+    let mut next = Some(owner);
+    while let Some(owner) = next {
+        if registry.held.contains(&(id, owner)) {
+            return Err(Os::error(Code::Deadlock));
+        }
+        next = registry.around(owner);
+    }
+    Ok(())
+}
+
 /// The locks that this process holds, and who holds them.
-fn held() -> MutexGuard<'static, Vec<(FileId, Owner)>> {
-    static HELD: Mutex<Vec<(FileId, Owner)>> = Mutex::new(Vec::new());
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+struct Registry {
+    held: Vec<(FileId, Owner)>,
+    /// Who runs in whose closure. Threads need no entry: all their calls have one owner.
+    #[cfg(feature = "tokio")]
+    nested: Vec<(Owner, Owner)>,
+}
+
+impl Registry {
+    #[cfg(feature = "tokio")]
+    fn around(&self, owner: Owner) -> Option<Owner> {
+        self.nested.iter().find(|(inner, _)| *inner == owner).map(|(_, around)| *around)
+    }
+
+    #[cfg(not(feature = "tokio"))]
+    fn around(&self, _: Owner) -> Option<Owner> {
+        None
+    }
+}
+
+fn registry() -> MutexGuard<'static, Registry> {
+    static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+        held: Vec::new(),
+        #[cfg(feature = "tokio")]
+        nested: Vec::new(),
+    });
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }

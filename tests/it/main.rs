@@ -17,6 +17,9 @@ mod private;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+mod asynchronous;
+
 #[cfg(unix)]
 mod errors;
 #[cfg(unix)]
