@@ -253,17 +253,20 @@ impl PathWrite {
         let PathWrite { settings, route, owner, mut producing } = self;
         let path = route.destination().path.clone();
         let (file, entry) = open_result(&mut producing.staged, &path)?;
-        // The directory is removed at the end of this function, with all that is left in it.
-        let Producing { failed_output, staged: _staged } = producing.disarm();
+        let Producing { failed_output, staged } = producing.disarm();
         let published = match route {
             Route::Rename(destination) => {
                 rename(destination, settings, owner, (file.clone(), entry), replace)
             }
             Route::InPlace(in_place) => in_place.copy(&file, &settings).map(|()| true),
         };
-        if let (Err(_), Some(failed_output)) = (&published, failed_output) {
-            failed_output.save(file);
+        match (&published, failed_output) {
+            (Err(_), Some(failed_output)) => failed_output.save(file),
+            // libfuse keeps a file in its directory that is open when its name is removed.
+            _ => drop(file),
         }
+        // The directory is removed, with all that is left in it.
+        drop(staged);
         published
     }
 }
