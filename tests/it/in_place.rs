@@ -230,7 +230,7 @@ fn a_mount_point_is_refused_by_name_unless_it_may_be_overwritten(
     let mount = Mount::bind(&mounted, &file);
     let error = support::refused(&WriteOptions::new(), &file);
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-    for part in ["mount point", "bind-mounted", "in_place_fallback", file.to_str().unwrap()] {
+    for part in ["mount point", "renamed over", "in_place_fallback", file.to_str().unwrap()] {
         assert!(error.to_string().contains(part), "{error}");
     }
     assert_eq!(support::read(&file), "old content");
