@@ -52,8 +52,8 @@ pub(crate) enum Length {
 /// What became of an attempt to publish.
 pub(crate) enum Publication {
     Done(Published),
-    /// Another writer was faster, and nothing may be replaced.
-    Exists,
+    /// Another writer was faster, and nothing may be replaced. This is the content.
+    Exists(Arc<File>),
 }
 
 /// What became of an attempt to rename.
@@ -110,7 +110,7 @@ impl Written {
                 let file = content.file().clone();
                 Ok(Publication::Done(Published { destination, settings, file, _name: Some(name) }))
             }
-            Ok(None) => Ok(Publication::Exists),
+            Ok(None) => Ok(Publication::Exists(self.content.file().clone())),
             Err(error) => {
                 let file = self.content.file().clone();
                 Err(Box::new(NotPublished { error, file }))
@@ -328,7 +328,7 @@ impl Publication {
     pub(crate) fn sync_name(self) -> Result<bool, Error> {
         match self {
             Publication::Done(published) => published.sync_name().map(|()| true),
-            Publication::Exists => Ok(false),
+            Publication::Exists(_) => Ok(false),
         }
     }
 }
