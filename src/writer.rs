@@ -318,9 +318,15 @@ impl Write for Writer {
         let written = self.write_out(bytes)?;
         match &bytes[written..] {
             [] => Ok(written),
-            // A failure here is remembered, and the caller's next write meets it again: these bytes
-            // do not count as written.
-            rest => Ok(written + self.write_out(rest).unwrap_or(0)),
+            rest => {
+                let has_failed = self.failure.is_some();
+                let more = self.write_out(rest).unwrap_or_else(|_| {
+                    // The caller's next write meets this failure: these bytes do not count as written.
+                    self.failure = self.failure.take().filter(|_| has_failed);
+                    0
+                });
+                Ok(written + more)
+            }
         }
     }
 

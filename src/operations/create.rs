@@ -9,7 +9,6 @@ use crate::platform::{Code, Os, Platform as _};
 use crate::protocol::destination::find_nothing;
 use crate::protocol::lock::Owner;
 use crate::protocol::output::Output;
-use crate::protocol::publish::Replace;
 use crate::writer::Writer;
 
 /// Writes a file that must not exist, and appears at `path` only when the closure `fill` has returned
@@ -73,10 +72,8 @@ impl<E: From<io::Error>> WriteOptions<E> {
             Output::replace(destination, self.settings(), Owner::this_thread())
         });
         let (complete, value) = output.map_err(io::Error::from)?.fill(fill)?;
-        match complete.publish(Replace::Nothing).map_err(io::Error::from)? {
-            true => Ok(value),
-            false => Err(io::Error::from(exists(path)).into()),
-        }
+        complete.publish_new(|| exists(path)).map_err(io::Error::from)?;
+        Ok(value)
     }
 }
 

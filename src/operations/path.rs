@@ -257,15 +257,17 @@ impl PathWrite {
         let path = route.destination().path.clone();
         let (file, entry) = open_result(&mut producing.staged, &path)?;
         let Producing { failed_output, staged } = producing.disarm();
+        // libfuse keeps a file that is open when its name is removed, and so the directory around it.
+        let kept = failed_output.map(|failed_output| (failed_output, file.clone()));
         // The directory is removed with the name, with all that is left in it.
         let name = StagingName { entry, private: Some(staged.private) };
         let published = match route {
             Route::Rename(destination) => {
-                rename(destination, settings, owner, Content::Named(file.clone(), name), replace)
+                rename(destination, settings, owner, Content::Named(file, name), replace)
             }
             Route::InPlace(in_place) => in_place.copy(&file, &settings).map(|()| true),
         };
-        if let (Err(_), Some(failed_output)) = (&published, failed_output) {
+        if let (Err(_), Some((failed_output, file))) = (&published, kept) {
             failed_output.save(file);
         }
         published

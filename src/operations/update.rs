@@ -120,11 +120,10 @@ impl<E: From<io::Error>> WriteOptions<E> {
                 let output = Output::claimed(destination, settings, asker.owner, claimed);
                 let output = output.map_err(io::Error::from)?;
                 let (complete, value) = output.fill(|w| fill(None, w))?;
-                match complete.publish(Replace::Nothing).map_err(io::Error::from)? {
-                    true => Ok(value),
-                    // It was not there to be read.
-                    false => Err(io::Error::from(created_meanwhile(path)).into()),
-                }
+                // What others have created was not there to be read.
+                let published = complete.publish_new(|| created_meanwhile(path));
+                published.map_err(io::Error::from)?;
+                Ok(value)
             }
             Subject::File(route, locked) => {
                 // Held until the end of this function: the file is published by then, or unchanged.

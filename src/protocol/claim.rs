@@ -111,6 +111,10 @@ pub(crate) fn existing(
     };
     match locked {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Asked::LookAgain),
+        // Its lock is asked for by the descriptor that it is read by.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::new(Step::Read, &destination.path, error))
+        }
         locked => locked.map_err(|error| failed(destination, error)),
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Step};
 use crate::protocol::failed_output::FailedOutput;
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::Owner;
-use crate::protocol::publish::{Length, Publication, Replace, Written};
+use crate::protocol::publish::{Length, Publication, Published, Replace, Written};
 use crate::protocol::resolve::Destination;
 use crate::protocol::stage::{Content, StagingName, stage};
 use crate::settings::{Durability, Settings};
@@ -120,6 +120,19 @@ pub(crate) struct Filled {
 }
 
 impl Filled {
+    /// Replaces nothing: that another writer was faster is the error `exists`.
+    pub(crate) fn publish_new(self, exists: impl FnOnce() -> Error) -> Result<Published, Error> {
+        let (error, file) = match self.written.publish(Replace::Nothing) {
+            Ok(Publication::Done(published)) => return Ok(published),
+            Ok(Publication::Exists(file)) => (exists(), file),
+            Err(not_published) => (not_published.error, not_published.file),
+        };
+        if let Some(failed_output) = self.failed_output {
+            failed_output.save(file);
+        }
+        Err(error)
+    }
+
     pub(crate) fn publish(self, replace: Replace) -> Result<Publication, Error> {
         self.written.publish(replace).map_err(|not_published| {
             if let Some(failed_output) = self.failed_output {

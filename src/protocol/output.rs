@@ -136,6 +136,14 @@ impl Complete {
         }
     }
 
+    /// Fails with `exists` if another writer was faster.
+    pub(crate) fn publish_new(self, exists: impl FnOnce() -> Error) -> Result<(), Error> {
+        match self {
+            Complete::Rename(filled) => filled.publish_new(exists)?.sync_name(),
+            in_place => in_place.publish(Replace::Nothing).map(drop),
+        }
+    }
+
     /// `false` if another writer was faster and nothing may be replaced.
     pub(crate) fn publish(self, replace: Replace) -> Result<bool, Error> {
         match self {

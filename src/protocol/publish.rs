@@ -56,8 +56,8 @@ pub(crate) enum Length {
 /// What became of an attempt to publish.
 pub(crate) enum Publication {
     Done(Published),
-    /// Another writer was faster, and nothing may be replaced.
-    Exists,
+    /// Another writer was faster, and nothing may be replaced. This is the content.
+    Exists(Arc<File>),
 }
 
 /// What became of an attempt to rename.
@@ -114,7 +114,7 @@ impl Written {
                 let file = content.file().clone();
                 Ok(Publication::Done(Published { destination, settings, file, _name: name }))
             }
-            Ok(None) => Ok(Publication::Exists),
+            Ok(None) => Ok(Publication::Exists(self.content.file().clone())),
             Err(error) => {
                 let file = self.content.file().clone();
                 Err(Box::new(NotPublished { error, file }))
@@ -320,9 +320,14 @@ pub(crate) fn rename_into_place(
         check_is(id, destination.stat()?.as_ref())?;
     }
     let (to, new_name) = (&destination.directory, &destination.name);
-    let renamed = match replaces {
-        true => Os::rename_to(from, name, to, new_name),
-        false => Os::rename_new(from, name, to, new_name),
+    let renamed = match replace {
+        _ if replaces => Os::rename_to(from, name, to, new_name),
+        Replace::Nothing => Os::rename_new(from, name, to, new_name),
+        // Where no call tells that something has appeared meanwhile, it is replaced.
+        _ => match Os::rename_in_one_step(from, name, to, new_name) {
+            Err(error) if Os::is_unsupported(&error) => Os::rename_to(from, name, to, new_name),
+            renamed => renamed,
+        },
     };
     match renamed {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Renamed::Appeared),
@@ -371,7 +376,7 @@ impl Publication {
     pub(crate) fn sync_name(self) -> Result<bool, Error> {
         match self {
             Publication::Done(published) => published.sync_name().map(|()| true),
-            Publication::Exists => Ok(false),
+            Publication::Exists(_) => Ok(false),
         }
     }
 }

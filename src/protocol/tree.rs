@@ -8,11 +8,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::platform::{Code, Directory, Kind, Os, Platform as _, Stat};
 
-/// How often a directory is cleared that another process fills again at the same time.
-const ROUNDS: u32 = 3;
+/// How often a directory is cleared that another process fills again at the same time; or libfuse, which
+/// renames a file that is open instead of removing it, and removes it when the kernel tells it that the
+/// file was closed, which may be a moment later (fuse_operations, `hard_remove`).
+const ROUNDS: u32 = 20;
 
 /// Removes a directory that the caller holds, with all that is in it. The name leads to `directory`.
 pub(crate) fn remove(
@@ -20,11 +24,13 @@ pub(crate) fn remove(
     name: &Path,
     mut directory: Arc<Directory>,
 ) -> io::Result<()> {
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        if round > 2 {
+            thread::sleep(Duration::from_millis(1));
+        }
         clear(&directory)?;
         directory = match Os::remove_held_directory(parent, name, directory)? {
             None => return Ok(()),
-            // A process that still has it open has filled it again meanwhile.
             Some(directory) => directory,
         };
     }

@@ -632,7 +632,7 @@ fn durability_is_what_was_asked_for(
     let made = child::calls_that_matter(module_path!(), role, directory.path());
     let mut expected = vec!["linkat"];
     expected.extend(vec![sync; syncs]);
-    expected.extend(vec!["renameat"; renames]);
+    expected.extend(vec!["renameat2"; renames]);
     expected.extend(vec!["fsync"; directory_syncs]);
     assert_eq!(made, expected);
 }
@@ -653,6 +653,6 @@ fn where_losses_could_be_missed_each_file_is_synced(
     let synced = made.iter().filter(|call| *call == "fdatasync").count();
     assert!(synced >= at_least, "{made:?}");
     assert_eq!(made.contains(&"syncfs".to_owned()), at_least == 0, "{made:?}");
-    let published = made.iter().position(|call| call == "renameat").unwrap();
+    let published = made.iter().position(|call| call == "renameat2").unwrap();
     assert!(!made[published..].contains(&"fdatasync".to_owned()), "{made:?}");
 }

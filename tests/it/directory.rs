@@ -114,6 +114,7 @@ fn a_closure_that_returns_ok_is_published_whole(
     if old != Nothing && is_refused(filesystem, &directory.join("out.d")) {
         return assert_eq!(trees::tree(directory.path()), old_tree(old));
     }
+    let entry = support::staging_name(filesystem, &directory.join("out.d"));
     let options = WriteOptions::new().durability(durability);
     let value: io::Result<i32> = options.write_dir(directory.join("out.d"), |out| {
         assert!(out.is_absolute());
@@ -122,7 +123,7 @@ fn a_closure_that_returns_ok_is_published_whole(
         assert_eq!(support::mode(out.parent().unwrap()), 0o1700);
         build(out)?;
         let mut staged = trees::tree(directory.path());
-        staged.retain(|path, _| !path.starts_with(".out.d.write-atomically"));
+        staged.retain(|path, _| !path.starts_with(&entry));
         assert_eq!(staged, old_tree(old));
         Ok(42)
     });
@@ -166,10 +167,11 @@ fn what_a_killed_process_leaves_goes_with_the_next_write(
         return assert_eq!(trees::tree(directory.path()), old_tree(old));
     }
     let path = directory.join("out.d");
+    let entry = support::staging_name(filesystem, &path);
     assert!(!Child::new(module_path!(), end, &path).status().success());
     let mut left = trees::tree(directory.path());
-    assert_eq!(directory.listing()[0], ".out.d.write-atomically");
-    left.retain(|path, _| !path.starts_with(".out.d.write-atomically"));
+    assert_eq!(directory.listing()[0], entry);
+    left.retain(|path, _| !path.starts_with(&entry));
     assert_eq!(left, old_tree(old));
     assert!(write_dir_atomically::<()>(&path, |_| anyhow::bail!("no")).is_err());
     assert_eq!(trees::tree(directory.path()), old_tree(old));

@@ -11,7 +11,7 @@ use std::thread;
 
 use fs_err::{self as fs, File};
 use rstest::rstest;
-use write_atomically::{Error, Step, WriteOptions, write};
+use write_atomically::{Error, Hint, Step, WriteOptions, write};
 
 use crate::child::{self, Child};
 use crate::support::{self, Directory, Mount};
@@ -214,6 +214,56 @@ fn a_device_stays_a_device(#[values("1 3", "1 7")] device: &str) {
 }
 
 #[rstest]
+fn a_file_with_several_names_keeps_them_if_it_is_to(
+    #[values("write", "if changed", "update", "path")] operation: &str,
+    #[values(true, false)] keep: bool,
+    #[values(1, 2, 3)] names: usize,
+    #[values(true, false)] succeeds: bool,
+) {
+    let directory = Directory::new();
+    let path = directory.file("file-1", "old, and longer");
+    for n in 2..=names {
+        fs::hard_link(&path, directory.join(format!("file-{n}"))).unwrap();
+    }
+    let inode = |n: usize| fs::metadata(directory.join(format!("file-{n}"))).unwrap().ino();
+    let old = inode(1);
+    let options = WriteOptions::new().keep_hard_links(keep);
+    let end = || if succeeds { Ok(()) } else { Err(io::Error::other("no more rows")) };
+    let result = match operation {
+        "write" => options.write(&path, |w| w.write_all(b"new").and_then(|()| end())),
+        "if changed" => {
+            let changed =
+                options.write_if_changed(&path, |w| w.write_all(b"new").and_then(|()| end()));
+            changed.map(drop)
+        }
+        "update" => options.update(&path, |_, w| w.write_all(b"new").and_then(|()| end())),
+        _ => options.write_path(&path, |staged| fs::write(staged, "new").and_then(|()| end())),
+    };
+    assert_eq!(result.is_ok(), succeeds, "{result:?}");
+    let is_in_place = keep && names > 1;
+    for n in 1..=names {
+        let is_new = succeeds && (n == 1 || is_in_place);
+        let content = support::read(&directory.join(format!("file-{n}")));
+        assert_eq!(content, if is_new { "new" } else { "old, and longer" }, "file-{n}");
+        assert_eq!(inode(n) == old, !is_new || is_in_place, "file-{n}");
+    }
+    assert_eq!(directory.listing().len(), names);
+}
+
+#[rstest]
+fn what_is_written_in_place_has_no_place_in_a_batch() {
+    let directory = Directory::new();
+    let path = directory.file("one", "old");
+    fs::hard_link(&path, directory.join("two")).unwrap();
+    let options = WriteOptions::new().keep_hard_links(true);
+    let result: io::Result<()> = options.write_batch(|batch| batch.write(&path, |_| panic!()));
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(Error::find(&error).unwrap().hint(), Some(Hint::InPlaceInBatch));
+    assert_eq!((support::read(&path), directory.listing().len()), ("old".into(), 2));
+}
+
+#[rstest]
 fn dev_null_stays_a_device() {
     write("/dev/null", "new").unwrap();
     assert!(fs::symlink_metadata("/dev/null").unwrap().file_type().is_char_device());
@@ -230,7 +280,7 @@ fn a_mount_point_is_refused_by_name_unless_it_may_be_overwritten(
     let mount = Mount::bind(&mounted, &file);
     let error = support::refused(&WriteOptions::new(), &file);
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-    for part in ["mount point", "bind-mounted", "in_place_fallback", file.to_str().unwrap()] {
+    for part in ["mount point", "renamed over", "in_place_fallback", file.to_str().unwrap()] {
         assert!(error.to_string().contains(part), "{error}");
     }
     assert_eq!(support::read(&file), "old content");

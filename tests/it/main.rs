@@ -40,6 +40,8 @@ mod if_missing;
 #[cfg(target_os = "linux")]
 mod in_place;
 #[cfg(target_os = "linux")]
+mod kept;
+#[cfg(target_os = "linux")]
 mod metadata;
 #[cfg(target_os = "linux")]
 mod parents;
@@ -59,3 +61,7 @@ mod syscalls;
 mod tree_races;
 #[cfg(target_os = "linux")]
 mod update;
+#[cfg(target_os = "linux")]
+mod waiting;
+#[cfg(target_os = "linux")]
+mod watchers;

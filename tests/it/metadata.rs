@@ -327,6 +327,38 @@ fn attributes_of_the_user_are_kept_and_those_that_vouch_for_the_content_are_not(
     assert_eq!(get("security.capability"), "");
 }
 
+/// A producer's file has the mode that the producer gave it, as long as nothing was there.
+#[rstest]
+#[case::new("write", None, "022", 0o640)]
+#[case::less_the_umask("write", None, "077", 0o600)]
+#[case::what_is_replaced_keeps_its_own("write", Some(0o664), "022", 0o664)]
+#[case::the_exact_mode_goes_first("write mode", None, "077", 0o604)]
+#[case::created("create", None, "022", 0o640)]
+#[case::missing("if-missing", None, "022", 0o640)]
+#[case::changed("if-changed", None, "022", 0o640)]
+#[case::changed_and_replaced("if-changed", Some(0o604), "022", 0o604)]
+#[case::updated("update", None, "022", 0o640)]
+#[case::updated_and_replaced("update", Some(0o604), "022", 0o604)]
+#[case::in_a_batch("batch", None, "022", 0o640)]
+#[case::replaced_in_a_batch("batch", Some(0o604), "022", 0o604)]
+fn a_new_file_gets_the_mode_that_is_set_for_new_ones(
+    #[case] operation: &str,
+    #[case] old: Option<u32>,
+    #[case] umask: &str,
+    #[case] expected: u32,
+) {
+    let directory = Directory::new();
+    let path = directory.join("file");
+    if let Some(old) = old {
+        directory.file("file", "old");
+        set_mode(&path, old);
+    }
+    let role = format!("new-file-mode {umask} {operation}");
+    assert!(Child::new(module_path!(), &role, &path).status().success());
+    assert_eq!(format!("{:o}", mode(&path)), format!("{expected:o}"));
+    assert_eq!((support::read(&path), directory.listing().len()), ("new".into(), 1));
+}
+
 /// Where the staging file has a name, others could open it, too.
 #[rstest]
 #[ignore = "needs root and FUSE: run tests/privileged"]
@@ -414,6 +446,20 @@ fn child() {
                 panic!("of which the content is kept, too")
             });
             drop(result);
+        }
+        ["new-file-mode", octal, operation, ref exact @ ..] => {
+            umask(octal);
+            let options = WriteOptions::new().new_file_mode(0o640);
+            let options = if exact.is_empty() { options } else { options.mode(0o604) };
+            let fill = |w: &mut write_atomically::Writer| w.write_all(b"new");
+            match operation {
+                "write" => options.write(&path, fill).unwrap(),
+                "create" => options.create(&path, fill).unwrap(),
+                "if-missing" => options.write_if_missing(&path, fill).unwrap().unwrap(),
+                "if-changed" => drop(options.write_if_changed(&path, fill).unwrap()),
+                "update" => options.update(&path, |_, w| fill(w)).unwrap(),
+                _ => options.write_batch(|batch| batch.write(&path, fill)).unwrap(),
+            }
         }
         ["write"] => child::say(format!("{:?}", write(&path, "new"))),
         _ => panic!("{role}"),

@@ -304,7 +304,7 @@ fn goes_read_only(staging: Staging) -> anyhow::Result<()> {
     let writer = Living::start(&directory, "file", staging)?;
     disk::run(Command::new("mount").args(["-o", "remount,abort"]).arg(&mounted.at))?;
     let error = writer.go_on()?.context("it returned Ok")?;
-    ensure!(error.contains("the destination is unchanged"), "it said {error}");
+    ensure!(error.contains("is unchanged: "), "it said {error}");
     ensure!(fs::read(directory.join("file"))? == content(0, "file"), "the old content is gone");
 
     let image = scratch.path().join("image");

@@ -282,7 +282,7 @@ fn look(
 ) -> anyhow::Result<Outcome> {
     let said = fs::read_to_string(reports).unwrap_or_default();
     let last = said.lines().last().unwrap_or_default();
-    let mut entries = state::leftovers(operation, directory, 3)?;
+    let entries = state::leftovers(operation, directory, 3)?;
     let outcome = if last == "done 1" {
         ensure!(!must_fail(call, errno), "returned Ok: a lie");
         Outcome::Succeeded
@@ -320,10 +320,6 @@ fn look(
     if operation.shape == Shape::NewFiles && matches!(outcome, Outcome::FailedAndOld) {
         ensure!(!directory.join("file-1").exists(), "file-1 has appeared, but {last}");
     }
-    // What can't be looked at or removed stays; of a lock entry nothing depends on that.
-    let is_lock = |entry: &String| entry.ends_with("-lock");
-    entries.retain(|entry| !is_lock(entry));
-    remove_lock_entries(directory)?;
     // Removing a staging directory takes many calls.
     let could_not_remove =
         call.name.starts_with("unlink") || operation.own_io || operation.shape == Shape::Several;
@@ -332,14 +328,4 @@ fn look(
     }
     check_after(operation, directory, &[], &entries).map_err(wrong)?;
     Ok(outcome)
-}
-
-fn remove_lock_entries(directory: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with("-lock") {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
 }

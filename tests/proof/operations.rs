@@ -290,12 +290,14 @@ fn create(directory: &Path, version: u32) -> anyhow::Result<()> {
 
 fn consistent(directory: &Path, version: u32) -> anyhow::Result<()> {
     WriteOptions::new()
+        .anyhow()
         .durability(Durability::Consistent)
         .write(directory.join("file"), |w| Ok(write_in_parts(w, &content(version, "file"))?))
 }
 
 fn no_links(directory: &Path, version: u32) -> anyhow::Result<()> {
     WriteOptions::new()
+        .anyhow()
         .follow_symlinks(false)
         .write(directory.join("file"), |w| Ok(write_in_parts(w, &content(version, "file"))?))
 }

@@ -412,9 +412,10 @@ fn perform(step: &Step, directory: &Path) -> bool {
     matches!(result, Ok(Ok(())))
 }
 
-fn options(step: &Step, directory: &Path) -> WriteOptions {
+fn options(step: &Step, directory: &Path) -> WriteOptions<anyhow::Error> {
     let Options { mode, preserve, follow, parents, keep, durability } = step.options.clone();
     let mut options = WriteOptions::new()
+        .anyhow()
         .durability(durability)
         .preserve_metadata(preserve)
         .follow_symlinks(follow)

@@ -297,14 +297,14 @@ fn new(version: u32) -> String {
 }
 
 fn create(directory: &Path, version: u32, pinned: Pinned) -> anyhow::Result<()> {
-    WriteOptions::new().mode(0o600).create(directory.join(new(version)), |w| {
+    WriteOptions::new().anyhow().mode(0o600).create(directory.join(new(version)), |w| {
         pinned();
         Ok(w.write_all(&content(version, &new(version)))?)
     })
 }
 
 fn if_missing(directory: &Path, version: u32, pinned: Pinned) -> anyhow::Result<()> {
-    let written = WriteOptions::new().mode(0o600).write_if_missing(
+    let written = WriteOptions::new().anyhow().mode(0o600).write_if_missing(
         directory.join(new(version)),
         |w| -> anyhow::Result<()> {
             pinned();
