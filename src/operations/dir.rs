@@ -271,6 +271,8 @@ impl DirWrite {
         if !self.try_publish(&top, replace)? {
             return Ok(false);
         }
+        // CryFS 0.11 waits for ever where a directory is removed while what was in it is open.
+        drop(top);
         let DirWrite { destination, settings, staged, filesystem } = self;
         sync_parent(&destination, &settings, &filesystem, Outcome::Replaced)?;
         let removed = staged.private.remove();
@@ -293,7 +295,7 @@ impl DirWrite {
             let mode = keep_accessible(top).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
             let parents = self.destination.make_parents().map_err(at(Step::Publish))?;
-            match self.rename(current.as_ref()).map_err(at(Step::Publish))? {
+            match self.rename(current.as_ref()).map_err(|error| self.failed(error))? {
                 Moved::Done => {
                     parents.disarm();
                     restore(top, mode).map_err(|error| {
@@ -305,6 +307,17 @@ impl DirWrite {
             }
         }
         Err(at(Step::Publish)(platform::error(Code::AlreadyExists)))
+    }
+
+    /// A directory that has appeared while the closure ran may be one that can't be exchanged here.
+    fn failed(&self, error: io::Error) -> Error {
+        let lacks_exchange =
+            self.destination.at_start.is_none() && platform::is_unsupported(&error);
+        match lacks_exchange {
+            true => Error::new(Step::Publish, &self.destination.path, unsupported())
+                .with_hint(Hint::NoExchange),
+            false => Error::new(Step::Publish, &self.destination.path, error),
+        }
     }
 
     fn apply_metadata(&self, current: Option<&Stat>, top: &File) -> io::Result<()> {
@@ -394,7 +407,7 @@ fn check_exchange(staged: &StagedPath, destination: &Destination) -> Result<(), 
     match platform::exchange(directory, name, directory, &scratch) {
         Ok(()) => {}
         Err(error) if platform::is_unsupported(&error) => {
-            return Err(at(platform::error(Code::Unsupported)).with_hint(Hint::NoExchange));
+            return Err(at(unsupported()).with_hint(Hint::NoExchange));
         }
         Err(error) => return Err(at(error)),
     }
@@ -402,6 +415,10 @@ fn check_exchange(staged: &StagedPath, destination: &Destination) -> Result<(), 
         check_movable(staged, destination, &scratch)?;
     }
     platform::remove_directory(directory, &scratch).map_err(at)
+}
+
+fn unsupported() -> io::Error {
+    platform::error(Code::Unsupported)
 }
 
 /// An overlay does not move a directory that comes from a lower layer (the kernel's documentation,

@@ -15,6 +15,7 @@ use crate::protocol::entry::{self, Entry};
 use crate::protocol::failed_output::FailedOutput;
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::Owner;
+use crate::protocol::metadata;
 use crate::protocol::private_dir::{PrivateDir, StagedPath};
 use crate::protocol::publish::{Replace, Written};
 use crate::protocol::resolve::Destination;
@@ -256,17 +257,19 @@ impl PathWrite {
         let PathWrite { settings, route, owner, mut producing } = self;
         let path = route.destination().path.clone();
         let (file, entry) = open_result(&mut producing.staged, &path)?;
-        // The directory is removed at the end of this function, with all that is left in it.
-        let Producing { failed_output, staged: _staged } = producing.disarm();
+        let Producing { failed_output, staged } = producing.disarm();
         let published = match route {
             Route::Rename(destination) => {
                 rename(destination, settings, owner, (file.clone(), entry), replace)
             }
             Route::InPlace(in_place) => in_place.copy(&file, &settings).map(|()| true),
         };
-        if let (Err(_), Some(failed_output)) = (&published, failed_output) {
-            failed_output.save(file);
+        match (&published, failed_output) {
+            (Err(_), Some(failed_output)) => failed_output.save(file),
+            // Before the directory that it was in is removed: CryFS 0.11 waits for that, for ever.
+            _ => drop(file),
         }
+        drop(staged);
         published
     }
 }
@@ -281,7 +284,7 @@ fn rename(
     if staging_mode(&destination, &settings) == 0o600 {
         // Writing `user.*` attributes needs write access (xattr(7)). Nobody else can enter the directory
         // around it, until it has the destination's own mode.
-        platform::set_mode(&file, 0o600).map_err(Error::at(Step::Metadata, &destination.path))?;
+        metadata::open_to_owner(&file).map_err(Error::at(Step::Metadata, &destination.path))?;
     }
     let content = Content::Named(file, entry);
     let written = Written::new(destination, settings, content, owner);

@@ -342,7 +342,7 @@ fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
         let name = staging_name(&below, destination.realm(), 0);
         let mut pause = SHORTEST_PAUSE;
         let mut waited = false;
-        while is_alive(&directory, &name)? {
+        while is_alive(destination, &directory, &name)? {
             waited = true;
             match wait_for_file(&directory, &name, asker, &mut pause)? {
                 Some(Waited::InVain) => return Err(io::ErrorKind::TimedOut.into()),
@@ -357,10 +357,10 @@ fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether a writer holds this entry.
-fn is_alive(directory: &Directory, name: &Path) -> io::Result<bool> {
+/// Whether a writer holds this entry, which lies above the destination's directory.
+fn is_alive(destination: &Destination, directory: &Directory, name: &Path) -> io::Result<bool> {
     let found = match platform::stat(directory, name) {
-        Ok(Some(found)) if found.uid == platform::user() => found,
+        Ok(Some(found)) if entry::is_made_by_caller(destination, &found) => found,
         _ => return Ok(false),
     };
     let lock = match found.kind {

@@ -17,7 +17,7 @@ use crate::platform::{self, Code, Directory, Kind, Lock, Stat};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::{FileLock, Owner};
 use crate::protocol::names::staging_name;
-use crate::protocol::resolve::Destination;
+use crate::protocol::resolve::{Destination, NEWCOMER};
 use crate::protocol::tree;
 
 /// A name that is removed when this is dropped, unless it has been renamed to the destination's.
@@ -382,19 +382,40 @@ impl Claim<'_> {
 
     /// In a directory that is shared, only one's own. Root gives its staging file to the
     /// destination's owner before it publishes, and may find it again like that.
-    pub(crate) fn may_remove(&self, entry: &Stat) -> bool {
+    fn may_remove(&self, entry: &Stat) -> bool {
         let destinations_owner = self.destination.at_start.as_ref().map(|found| found.uid);
         let user = platform::user();
         let mine = entry.uid == user;
         let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
-        let could_be_ours = match entry.kind {
-            Kind::File => true,
+        match entry.kind {
+            Kind::File => mine || handed_over || self.is_made_here(entry),
+            Kind::Directory if entry.mount_root => false,
             // The other bits can't change; set-group-ID comes from the directory around it.
-            Kind::Directory => entry.mode & 0o1777 == PRIVATE && !entry.mount_root,
+            Kind::Directory => {
+                let is_marked = entry.mode & 0o1777 == PRIVATE;
+                is_marked && (mine || handed_over) || self.is_made_here(entry)
+            }
             Kind::Symlink | Kind::Other => false,
-        };
-        could_be_ours && (mine || handed_over)
+        }
     }
+
+    /// Whether an entry looks as this caller's do where the mount shows another owner, or another mode,
+    /// than was asked for. A directory's mode says nothing where that is so for every directory; but
+    /// then one who can move a user's directory to this name can remove what is in it just as well.
+    fn is_made_here(&self, entry: &Stat) -> bool {
+        let Some(made) = self.destination.newcomer() else { return false };
+        let mode = match made.mode & 0o777 {
+            NEWCOMER => PRIVATE,
+            shown => made.mode & 0o1000 | shown,
+        };
+        made.uid == entry.uid && (entry.kind == Kind::File || entry.mode & 0o1777 == mode)
+    }
+}
+
+/// Whether this caller's files look like that here: its user made them, or the mount shows one owner.
+pub(crate) fn is_made_by_caller(destination: &Destination, found: &Stat) -> bool {
+    found.uid == platform::user()
+        || destination.newcomer().is_some_and(|made| made.uid == found.uid)
 }
 
 /// Opens what may be a dead writer's staging file, and asks for its lock.

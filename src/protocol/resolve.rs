@@ -33,6 +33,7 @@ pub(crate) struct Place {
     /// The name is a link of the `/proc/self/fd` kind, which leads to an open file, not to a path.
     pub(crate) is_magic_link: bool,
     realm: OnceLock<Option<u64>>,
+    newcomer: OnceLock<Option<Stat>>,
 }
 
 impl Deref for Destination {
@@ -146,6 +147,20 @@ impl Destination {
         })
     }
 
+    /// What a directory that the caller makes here looks like: some mounts show one owner, or one mode,
+    /// for all that is there (CIFS and bindfs with `uid=` or `-u`, FAT, NTFS, a squashed root on NFS,
+    /// idmapped mounts). `None` if none can be made.
+    pub(crate) fn newcomer(&self) -> Option<&Stat> {
+        let look = || {
+            let name = PathBuf::from(format!(".{:08x}.write-atomically", platform::random()));
+            platform::make_directory(&self.directory, &name, NEWCOMER).ok()?;
+            let found = platform::stat(&self.directory, &name);
+            let _ = platform::remove_directory(&self.directory, &name);
+            found.ok().flatten()
+        };
+        self.newcomer.get_or_init(look).as_ref()
+    }
+
     /// Makes the parents that were missing when the call started.
     pub(crate) fn make_parents(&self) -> io::Result<MadeParents> {
         let made = Made { directory: self.directory.clone(), names: Vec::new() };
@@ -160,6 +175,10 @@ impl Destination {
         Ok(made)
     }
 }
+
+/// The mode with which [`Destination::newcomer`] is made: no umask changes it, and no mount has it for all
+/// directories.
+pub(crate) const NEWCOMER: u32 = 0o500;
 
 /// Parents that are removed again, if they are still empty, unless something was published in them.
 pub(crate) type MadeParents = Guard<Made>;
@@ -243,8 +262,9 @@ impl Unresolved {
 
     fn into_destination(self, path: &Path, at_start: Option<Stat>) -> Destination {
         let Unresolved { directory, name, missing_parents } = self;
-        let (path, is_magic_link, realm) = (path.to_owned(), false, OnceLock::new());
-        let place = Place { path, name, missing_parents, at_start, is_magic_link, realm };
+        let (path, is_magic_link) = (path.to_owned(), false);
+        let (realm, newcomer) = (OnceLock::new(), OnceLock::new());
+        let place = Place { path, name, missing_parents, at_start, is_magic_link, realm, newcomer };
         Destination { directory: Arc::new(directory), place: Arc::new(place) }
     }
 }

@@ -105,10 +105,11 @@ pub const LENGTH: usize = 200_000;
 /// Writes the letters of its argument in turn, one write each, `LENGTH` times a letter.
 fn rewrite(path: &Path, letters: &str) -> Result<()> {
     wait_for_start()?;
-    for letter in letters.bytes() {
-        write(path, vec![letter; LENGTH])?;
+    let mut letters = letters.bytes();
+    match letters.try_for_each(|letter| write(path, vec![letter; LENGTH])) {
+        Ok(()) => println!("done"),
+        Err(error) => println!("{error}"),
     }
-    println!("done");
     Ok(())
 }
 
@@ -129,6 +130,7 @@ impl Waiting {
     pub fn spawn(what: &str, path: &Path, argument: &str) -> Result<Waiting> {
         let mut command = Command::new(env::current_exe()?);
         command.args(["child", what]).arg(path).arg(argument);
+        command.env("RUST_BACKTRACE", "0");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let start = child.stdin.take().context("a pipe")?;
         let answers = BufReader::new(child.stdout.take().context("a pipe")?);

@@ -1,7 +1,9 @@
 //! A directory of its own for each check, on the filesystem under test.
 
 use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,6 +56,17 @@ impl Scratch {
         fs::write(directory.join("one"), "")?;
         Ok(fs::hard_link(directory.join("one"), directory.join("two")).is_ok())
     }
+}
+
+/// Whether a directory can have the mode that marks a private staging directory.
+pub fn keeps_the_marker(directory: &Path) -> Result<bool> {
+    let marked = directory.join("marked");
+    DirBuilder::new().mode(0o1700).create(&marked)?;
+    // Some drop the bit when a directory is made, and keep it when it is set.
+    let _ = fs::set_permissions(&marked, Permissions::from_mode(0o1700));
+    let found = fs::metadata(&marked)?.permissions().mode() & 0o7777;
+    fs::remove_dir(&marked)?;
+    Ok(found != 0o700)
 }
 
 /// All that is in a directory.

@@ -67,7 +67,7 @@ fn readers(scratch: &Scratch) -> Result<Verdict> {
     ];
     let seen = watch(&[&one_file, &other_file], || {
         for answer in race_all(writers)? {
-            ensure!(answer == "done", "a writer failed: its work is thrown away");
+            ensure!(answer == "done", "a writer's work is thrown away: {answer}");
         }
         Ok(())
     })?;
@@ -82,8 +82,10 @@ fn readers(scratch: &Scratch) -> Result<Verdict> {
 fn operations(scratch: &Scratch) -> Result<Verdict> {
     let mut verdict = Verdict::Holds;
     for operation in crate::operation::ALL.into_iter().filter(|operation| !operation.is_command()) {
-        // These say so if somebody who does not ask for their lock writes meanwhile.
-        let may_notice = matches!(operation, Operation::Update | Operation::Create);
+        // These say so if somebody who does not ask for their lock writes meanwhile; and so does a new
+        // directory that finds another, which can be replaced only where directories can be exchanged.
+        let may_notice =
+            matches!(operation, Operation::Update | Operation::Create | Operation::DirNew);
         let (one, other) = scratch.in_both_views()?;
         operation.prepare(&one)?;
         let mut entered = false;
@@ -103,7 +105,10 @@ fn operations(scratch: &Scratch) -> Result<Verdict> {
             }
             Ok(()) => operation.expected("content by one view"),
             Err(_) if !entered => continue,
-            Err(_) if may_notice => Operation::New.expected("content by the other"),
+            Err(_) if may_notice => match operation {
+                Operation::DirNew => operation.expected("content by the other"),
+                _ => Operation::New.expected("content by the other"),
+            },
             Err(error) => {
                 verdict = Verdict::Violation(format!("{name}: work is thrown away: {error:#}"));
                 continue;
