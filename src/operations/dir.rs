@@ -405,7 +405,9 @@ fn check_exchange(staged: &StagedPath, destination: &Destination) -> Result<(), 
     let scratch = PathBuf::from(format!("{:08x}", platform::random()));
     platform::make_directory(directory, &scratch, 0o777).map_err(at)?;
     match platform::exchange(directory, name, directory, &scratch) {
-        Ok(()) => {}
+        // SeaweedFS' mount takes it for a plain rename, and says that it is done.
+        Ok(()) if platform::stat(directory, name).map_err(at)?.is_some() => {}
+        Ok(()) => return Err(at(unsupported()).with_hint(Hint::NoExchange)),
         Err(error) if platform::is_unsupported(&error) => {
             return Err(at(unsupported()).with_hint(Hint::NoExchange));
         }

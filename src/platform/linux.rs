@@ -30,7 +30,7 @@ pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     match fs::statx(directory, name, flags, ALL_BUT_TIMES) {
         Ok(statx) => Ok(Some(from_statx(&statx))),
-        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOENT | Errno::STALE) => Ok(None),
         // statx(2): Linux 4.11; sandboxes answer EPERM.
         Err(Errno::NOSYS | Errno::PERM) => unix::stat(directory, name),
         Err(error) => Err(error.into()),
@@ -203,7 +203,9 @@ pub(crate) fn attributes(directory: &Directory, name: &Path) -> io::Result<Vec<V
     match list {
         Ok(list) => Ok(list.split(|&b| b == 0).filter(|n| !n.is_empty()).map(Vec::from).collect()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
+        // FUSE: a server that can't list them (rclone 1.60) has none to be kept.
+        Err(Errno::IO) if filesystem_magic(directory)? == FUSE => Ok(Vec::new()),
+        Err(error) => Err(unix::or_gone(error).into()),
     }
 }
 
@@ -224,7 +226,7 @@ pub(crate) fn attribute(
     match value {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(unix::or_gone(error).into()),
     }
 }
 
@@ -278,7 +280,6 @@ pub(crate) fn writes_on_close(file: &File, naming: Naming) -> bool {
         return false;
     }
     // statfs(2); Linux, include/uapi/linux/magic.h and fs/ceph, fs/smb.
-    const FUSE: u64 = 0x6573_5546;
     const NFS: u64 = 0x6969;
     const CIFS: u64 = 0xff53_4d42;
     const SMB2: u64 = 0xfe53_4d42;
@@ -298,6 +299,7 @@ fn is_on_device(file: &File) -> bool {
 // statfs(2); Linux, include/uapi/linux/magic.h.
 const BTRFS: u64 = 0x9123_683e;
 const OVERLAYFS: u64 = 0x794c_7630;
+const FUSE: u64 = 0x6573_5546;
 
 /// What kind of filesystem a file is on (statfs(2)). The type's width differs between architectures.
 #[allow(clippy::unnecessary_cast)]

@@ -77,7 +77,7 @@ pub(crate) fn name_from_bytes(bytes: Vec<u8>) -> PathBuf {
 pub(crate) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat>> {
     match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(from_stat(&stat))),
-        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOENT | Errno::STALE) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -230,7 +230,7 @@ pub(crate) fn rename_to(
     other: &Directory,
     to: &Path,
 ) -> io::Result<()> {
-    Ok(fs::renameat(directory, from, other, to)?)
+    Ok(fs::renameat(directory, from, other, to).map_err(or_gone)?)
 }
 
 /// Renames unless the new name is taken, in which case it is `AlreadyExists`.
@@ -337,7 +337,15 @@ pub(super) fn openat(
     flags: OFlags,
     mode: Mode,
 ) -> Result<OwnedFd, Errno> {
-    retry(|| fs::openat(&directory, path.as_ref(), flags, mode))
+    retry(|| fs::openat(&directory, path.as_ref(), flags, mode)).map_err(or_gone)
+}
+
+/// ESTALE: what a name led to at the start of a call is gone on the server (NFS, GlusterFS, mergerfs).
+pub(super) fn or_gone(error: Errno) -> Errno {
+    match error {
+        Errno::STALE => Errno::NOENT,
+        error => error,
+    }
 }
 
 pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

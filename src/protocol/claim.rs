@@ -2,7 +2,10 @@
 //!
 //! To update, the destination itself is locked. To create, the staging entry with the first of the
 //! destination's names is: it is filled, and renamed to the destination, so that one who waits for
-//! its lock finds either the published file or a dead entry.
+//! its lock finds either the published file or a dead entry. To update on a filesystem that is not known
+//! to be local, both are: the entry excludes this mount's writers even where inode numbers are made from
+//! paths, so that a file and the one that replaced it have the same; the destination's lock excludes
+//! other machines, where the filesystem carries it there.
 //!
 //! A lock means something only as long as the name leads to what is locked: one who has waited looks
 //! whether it still does, and starts again if not.
@@ -66,6 +69,7 @@ pub(crate) enum LockedBy {
     /// Some systems can't replace a file that is open, or lock readers out: there the right to
     /// create is also the right to update.
     Entry(Claimed),
+    Both(Claimed, FileLock),
 }
 
 /// Asks for the right to update the file that was found at a destination.
@@ -76,6 +80,7 @@ pub(crate) fn existing(
     asker: Asker,
 ) -> Result<Asked<Locked>, Error> {
     let locked = match platform::LOCKS_DESTINATIONS {
+        true if destination.realm().is_some() => lock_both(destination, found, settings, asker),
         true => lock_itself(destination, found, asker),
         false => lock_entry(destination, found, settings, asker),
     };
@@ -98,6 +103,27 @@ fn lock_itself(destination: &Destination, found: &Stat, asker: Asker) -> io::Res
     }
     let (file, id) = (lock.file.clone(), lock.id);
     Ok(Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock: lock } }))
+}
+
+fn lock_both(
+    destination: &Destination,
+    found: &Stat,
+    settings: &Settings,
+    asker: Asker,
+) -> io::Result<Asked<Locked>> {
+    let claimed = match claim(destination, asker, create_file(destination, settings, asker))? {
+        Asked::Got(claimed) => claimed,
+        // No entry can be made in this directory, or none that excludes anybody.
+        Asked::Impossible => return lock_itself(destination, found, asker),
+        Asked::LookAgain => return Ok(Asked::LookAgain),
+        Asked::Busy => return Ok(Asked::Busy),
+    };
+    Ok(match lock_itself(destination, found, asker)? {
+        Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock } }) => {
+            Asked::Got(Locked { file, id, by: LockedBy::Both(claimed, _lock) })
+        }
+        by_itself => by_itself,
+    })
 }
 
 fn lock_entry(

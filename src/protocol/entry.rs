@@ -348,6 +348,14 @@ impl Claim<'_> {
         if !locked.is_same_file(&stat) || !leads_to(directory, name, &file)? {
             return Ok(Found::Nothing);
         }
+        let _file = match self.destination.realm() {
+            None => file,
+            Some(_) => match look_again(file, directory, name) {
+                Ok(file) => file,
+                Err(Again::ItIsAnother) => return Ok(Found::Nothing),
+                Err(Again::Alive) => return Ok(Found::AliveFile),
+            },
+        };
         match platform::remove(directory, name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Found::Nothing),
@@ -416,6 +424,26 @@ impl Claim<'_> {
 pub(crate) fn is_made_by_caller(destination: &Destination, found: &Stat) -> bool {
     found.uid == platform::user()
         || destination.newcomer().is_some_and(|made| made.uid == found.uid)
+}
+
+enum Again {
+    ItIsAnother,
+    Alive,
+}
+
+/// Opens again what is locked by `first`, and locks that. Where inode numbers are made from paths, an
+/// entry and the one that has just taken its place have the same; but only if they are one file does
+/// the first's lock keep the second's from being taken, and only as long as it is held.
+fn look_again(first: File, directory: &Directory, name: &Path) -> Result<File, Again> {
+    let second = match lock_dead(directory, name) {
+        Ok((second, Lock::Busy)) => second,
+        Ok(_) | Err(_) => return Err(Again::ItIsAnother),
+    };
+    platform::unlock(&first);
+    match platform::try_lock(&second) {
+        Lock::Held => Ok(second),
+        Lock::Busy | Lock::Unsupported => Err(Again::Alive),
+    }
 }
 
 /// Opens what may be a dead writer's staging file, and asks for its lock.

@@ -217,17 +217,33 @@ pub fn race(what: &str, one: &Path, other: &Path) -> Result<usize> {
 
 /// Promise 1: a reader sees one content, whole.
 fn readers(scratch: &Scratch) -> Result<Verdict> {
-    let directory = scratch.directory()?;
-    let file = directory.join(FILE);
-    fs::write(&file, "a".repeat(LENGTH))?;
-    let mut writer = Waiting::spawn("rewrite", &file, &"bcdefghijklmnopqrstuvwxyz".repeat(2))?;
-    let seen = watch(&[&file], || {
-        writer.start()?;
-        let answer = writer.answer()?;
-        ensure!(answer == "done", "{answer}");
-        Ok(())
-    })?;
-    Ok(seen.verdict())
+    let seen = |writer| {
+        let directory = scratch.directory()?;
+        let file = directory.join(FILE);
+        fs::write(&file, "a".repeat(LENGTH))?;
+        let mut writer = Waiting::spawn(writer, &file, &"bcdefghijklmnopqrstuvwxyz".repeat(2))?;
+        let seen = watch(&[&file], || {
+            writer.start()?;
+            let answer = writer.answer()?;
+            ensure!(answer == "done", "{answer}");
+            Ok(())
+        })?;
+        Ok(seen.verdict())
+    };
+    unless_always(seen("rewrite")?, || seen("plain"))
+}
+
+/// What readers see of any program that writes a file and renames it is not this library's.
+pub fn unless_always(verdict: Verdict, plain: impl FnOnce() -> Result<Verdict>) -> Result<Verdict> {
+    match verdict {
+        Verdict::Violation(what) => Ok(match plain()? {
+            Verdict::Violation(same) => {
+                Verdict::Documented(format!("{what}; and {same} of write and rename(2) alone"))
+            }
+            _ => Verdict::Violation(what),
+        }),
+        verdict => Ok(verdict),
+    }
 }
 
 /// What readers saw.
@@ -288,7 +304,7 @@ fn read_until(file: &Path, stop: &AtomicBool) -> Seen {
     seen
 }
 
-/// Something that is `OLD` before and whole afterwards.
+/// Whether it is what one writer wrote.
 pub fn is_whole(content: &str) -> bool {
     content == OLD
         || content.len() == LENGTH && content.bytes().all(|b| Some(b) == content.bytes().next())

@@ -27,7 +27,13 @@ pub fn run(what: &str, arguments: &[&str]) -> Result<()> {
         "if_missing" => race(path, argument, |options, path, fill| {
             options.write_if_missing(path, fill).map(drop)
         }),
-        "rewrite" => rewrite(path, argument),
+        "rewrite" => rewrite(argument, |content| write(path, content)),
+        "plain" => rewrite(argument, |content| {
+            let staged = path.with_extension(format!("plain-{}", std::process::id()));
+            std::fs::write(&staged, content)?;
+            std::fs::File::open(&staged)?.sync_all()?;
+            std::fs::rename(&staged, path)
+        }),
         _ => bail!("no such child"),
     }
 }
@@ -103,10 +109,10 @@ fn race(
 pub const LENGTH: usize = 200_000;
 
 /// Writes the letters of its argument in turn, one write each, `LENGTH` times a letter.
-fn rewrite(path: &Path, letters: &str) -> Result<()> {
+fn rewrite(letters: &str, write: impl Fn(Vec<u8>) -> std::io::Result<()>) -> Result<()> {
     wait_for_start()?;
     let mut letters = letters.bytes();
-    match letters.try_for_each(|letter| write(path, vec![letter; LENGTH])) {
+    match letters.try_for_each(|letter| write(vec![letter; LENGTH])) {
         Ok(()) => println!("done"),
         Err(error) => println!("{error}"),
     }
