@@ -131,6 +131,16 @@ pub(crate) fn boot_id() -> u64 {
     0
 }
 
+/// Asked for only where [`is_local`] is not always true.
+pub(crate) fn try_share(_file: &File) -> super::Lock {
+    super::Lock::Unsupported
+}
+
+/// The numbers that mounts without a device may have here.
+pub(crate) fn anonymous_devices() -> impl Iterator<Item = u64> {
+    std::iter::empty()
+}
+
 /// Whether what is locked is the destination itself, where there is one.
 pub(crate) const LOCKS_DESTINATIONS: bool = true;
 

@@ -19,7 +19,7 @@ pub(crate) use super::unix::{
     open_to_overwrite, open_to_update, plain_path, read_link, remove, remove_directory,
     remove_held_directory, rename_to, reveal, seize_directory, set_directory_mode, set_mode,
     set_owner, stage_inside, stage_named, stat_directory, stop_writing, sync_child_directory,
-    sync_overwritten, try_lock, try_lock_directory, unlock, user,
+    sync_overwritten, try_lock, try_lock_directory, try_share, unlock, user,
 };
 use super::unix::{kind, mode_bits, openat, retry};
 use super::{Naming, Stat, unix};
@@ -177,6 +177,12 @@ pub(crate) fn is_local(directory: &Directory, device: u64) -> bool {
 pub(crate) fn boot_id() -> u64 {
     let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     crate::hash::hash(&id)
+}
+
+/// Linux, fs/super.c, `get_anon_bdev`, and include/linux/kdev_t.h: minor numbers of 20 bits, the major
+/// number 0.
+pub(crate) fn anonymous_devices() -> impl Iterator<Item = u64> {
+    (0..1 << 20).map(|minor| fs::makedev(0, minor))
 }
 
 /// Where the system shows what an open file or directory is, as a path.

@@ -285,6 +285,15 @@ pub(crate) fn try_lock(file: &File) -> Lock {
     }
 }
 
+/// Asks for a shared lock, without waiting; or changes the exclusive one to that.
+pub(crate) fn try_share(file: &File) -> Lock {
+    match retry(|| fs::flock(file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => Lock::Held,
+        Err(Errno::WOULDBLOCK) => Lock::Busy,
+        Err(_) => Lock::Unsupported,
+    }
+}
+
 pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(fs::fchmod(file, mode_bits(mode))?)
 }

@@ -307,38 +307,63 @@ enum Waited {
 
 /// Waits for the end of the writer that has a staging name, and removes what a killed one has left.
 fn wait_for(destination: &Destination, name: &Path, asker: Asker) -> io::Result<Waited> {
+    let directory = &destination.directory;
+    let claim = Claim { destination };
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let claim = Claim { destination };
-        let waited = match claim.clear_dead(name)? {
-            Found::Nothing => return Ok(Waited::ItEnded),
-            Found::Foreign => return Ok(Waited::ForNobody),
-            Found::AliveFile => wait_for_file(&destination.directory, name, asker, &mut pause)?,
-            Found::AliveDirectory => wait_for_directory(destination, name, asker, &mut pause)?,
+        let found = match claim.clear_dead(name)? {
+            Found::AliveFile => match wait_for_file(directory, name, asker, &mut pause)? {
+                // With the lock that this has waited for: if all who wait gave it back to ask for it
+                // again, each would find that another has it, and take that for a writer.
+                FileWait::Locked(file, seen) => claim.clear_locked(name, &seen, file)?,
+                FileWait::Gone => Found::Nothing,
+                FileWait::Paused => continue,
+                FileWait::InVain => return Ok(Waited::InVain),
+            },
+            found => found,
         };
-        if let Some(waited) = waited {
-            return Ok(waited);
+        match found {
+            Found::Nothing | Found::Removed => return Ok(Waited::ItEnded),
+            Found::Foreign => return Ok(Waited::ForNobody),
+            Found::AliveFile => {}
+            Found::AliveDirectory => {
+                if let Some(waited) = wait_for_directory(destination, name, asker, &mut pause)? {
+                    return Ok(waited);
+                }
+            }
         }
     }
 }
 
-/// `None`: look again whether it is alive.
+enum FileWait {
+    /// The file, and what was seen at the name before.
+    Locked(File, Stat),
+    Gone,
+    /// Look again whether it is alive.
+    Paused,
+    InVain,
+}
+
 fn wait_for_file(
     directory: &Directory,
     name: &Path,
     asker: Asker,
     pause: &mut Duration,
-) -> io::Result<Option<Waited>> {
-    let Some(found) = platform::stat(directory, name)? else { return Ok(Some(Waited::ItEnded)) };
+) -> io::Result<FileWait> {
+    let Some(found) = platform::stat(directory, name)? else { return Ok(FileWait::Gone) };
     check_not_held_by(asker.owner, found.id())?;
     if let (Wait::Forever, Ok(file)) = (asker.wait, platform::open_to_update(directory, name)) {
         if platform::lock(&file) == Lock::Held {
-            return Ok(None);
+            return Ok(FileWait::Locked(file, found));
         }
     }
-    Ok((!asker.wait.pause(pause)).then_some(Waited::InVain))
+    Ok(match asker.wait.pause(pause) {
+        true => FileWait::Paused,
+        false => FileWait::InVain,
+    })
 }
 
+/// `None`: look again whether it is alive.
 fn wait_for_directory(
     destination: &Destination,
     name: &Path,
@@ -371,9 +396,9 @@ fn waited_above(destination: &Destination, asker: Asker) -> io::Result<bool> {
         while is_alive(destination, &directory, &name)? {
             waited = true;
             match wait_for_file(&directory, &name, asker, &mut pause)? {
-                Some(Waited::InVain) => return Err(io::ErrorKind::TimedOut.into()),
-                Some(_) => break,
-                None => {}
+                FileWait::InVain => return Err(io::ErrorKind::TimedOut.into()),
+                FileWait::Locked(..) | FileWait::Gone => break,
+                FileWait::Paused => {}
             }
         }
         if waited {

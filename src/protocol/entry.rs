@@ -271,6 +271,8 @@ impl Patience {
 #[derive(PartialEq, Eq)]
 pub(crate) enum Found {
     Nothing,
+    /// It was dead.
+    Removed,
     AliveFile,
     AliveDirectory,
     /// It belongs to another user, or can't be locked: not ours to judge.
@@ -305,7 +307,7 @@ impl Claim<'_> {
                     taken => return taken,
                 }
                 match self.clear_dead(&name)? {
-                    Found::Nothing => {}
+                    Found::Nothing | Found::Removed => {}
                     Found::AliveFile if patience.wait() => {}
                     Found::AliveFile | Found::AliveDirectory | Found::Foreign => break,
                 }
@@ -343,22 +345,30 @@ impl Claim<'_> {
             }
             Ok((_, Lock::Unsupported)) | Err(_) => return Ok(Found::Foreign),
         };
+        self.clear_locked(name, &stat, file)
+    }
+
+    /// Removes the file at a staging name, of which the caller has the lock, and which it saw before it
+    /// had that.
+    pub(crate) fn clear_locked(&self, name: &Path, seen: &Stat, file: File) -> io::Result<Found> {
+        let directory = &self.destination.directory;
         // It may be another's by now, or even a directory.
         let locked = platform::stat_file(&file)?;
-        if !locked.is_same_file(&stat) || !leads_to(directory, name, &file)? {
+        if !locked.is_same_file(seen) || !leads_to(directory, name, &file)? {
             return Ok(Found::Nothing);
         }
-        let _file = match self.destination.realm() {
-            None => file,
-            Some(_) => match look_again(file, directory, name) {
-                Ok(file) => file,
-                Err(Again::ItIsAnother) => return Ok(Found::Nothing),
-                Err(Again::Alive) => return Ok(Found::AliveFile),
+        let _again = match self.destination.realm() {
+            None => None,
+            Some(_) => match look_again(&file, directory, name) {
+                Again::ItIs(file) => Some(file),
+                Again::ItIsAnother => return Ok(Found::Nothing),
+                Again::Alive => return Ok(Found::AliveFile),
             },
         };
         match platform::remove(directory, name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(Found::Nothing),
+            Ok(()) => Ok(Found::Removed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(error) => Err(error),
         }
     }
 
@@ -383,14 +393,14 @@ impl Claim<'_> {
         }
         // A killed writer's children may still fill it, or parts can't be removed. Others go on.
         match tree::remove(parent, name, Arc::new(directory)) {
-            Ok(()) => Ok(Found::Nothing),
+            Ok(()) => Ok(Found::Removed),
             Err(_) => Ok(Found::Foreign),
         }
     }
 
     /// In a directory that is shared, only one's own. Root gives its staging file to the
     /// destination's owner before it publishes, and may find it again like that.
-    fn may_remove(&self, entry: &Stat) -> bool {
+    pub(crate) fn may_remove(&self, entry: &Stat) -> bool {
         let destinations_owner = self.destination.at_start.as_ref().map(|found| found.uid);
         let user = platform::user();
         let mine = entry.uid == user;
@@ -427,22 +437,25 @@ pub(crate) fn is_made_by_caller(destination: &Destination, found: &Stat) -> bool
 }
 
 enum Again {
+    ItIs(File),
     ItIsAnother,
     Alive,
 }
 
-/// Opens again what is locked by `first`, and locks that. Where inode numbers are made from paths, an
-/// entry and the one that has just taken its place have the same; but only if they are one file does
-/// the first's lock keep the second's from being taken, and only as long as it is held.
-fn look_again(first: File, directory: &Directory, name: &Path) -> Result<File, Again> {
+/// Whether a name still leads to what is locked by `first`, whatever the inode numbers say: where they
+/// are made from paths, an entry and the one that has just taken its place have the same.
+///
+/// A second opening can't have the lock if it is the same file; nor if it is another's that is locked by
+/// its writer. With shared locks instead it can if it is the same file, and only then. (Nobody takes
+/// a shared lock but one who had the exclusive one, so that the writer has none.)
+fn look_again(first: &File, directory: &Directory, name: &Path) -> Again {
     let second = match lock_dead(directory, name) {
         Ok((second, Lock::Busy)) => second,
-        Ok(_) | Err(_) => return Err(Again::ItIsAnother),
+        Ok(_) | Err(_) => return Again::ItIsAnother,
     };
-    platform::unlock(&first);
-    match platform::try_lock(&second) {
-        Lock::Held => Ok(second),
-        Lock::Busy | Lock::Unsupported => Err(Again::Alive),
+    match (platform::try_share(first), platform::try_share(&second)) {
+        (Lock::Held, Lock::Held) => Again::ItIs(second),
+        _ => Again::Alive,
     }
 }
 

@@ -89,6 +89,17 @@ impl Destination {
         Destination::follow(path, lookup).map_err(Error::at(Step::Resolve, path))
     }
 
+    /// A directory, and no name in it.
+    pub(crate) fn inside(directory: &Path) -> Result<Destination, Error> {
+        let opened = platform::open_directory(None, directory);
+        let found = Unresolved {
+            directory: opened.map_err(Error::at(Step::Resolve, directory))?,
+            name: PathBuf::new(),
+            missing_parents: Vec::new(),
+        };
+        Ok(found.into_destination(directory, None))
+    }
+
     fn follow(path: &Path, lookup: Lookup) -> io::Result<Destination> {
         let mut unresolved = Unresolved::find(None, path, lookup.parents)?;
         for _ in 0..=MAX_LINKS {
@@ -179,6 +190,14 @@ impl Destination {
 /// The mode with which [`Destination::newcomer`] is made: no umask changes it, and no mount has it for all
 /// directories.
 pub(crate) const NEWCOMER: u32 = 0o500;
+
+/// Whether a realm is one of this machine's mounts since it was started: in whatever container, and even
+/// if nothing is mounted there any more.
+pub(crate) fn is_realm_of_this_machine(realm: u64) -> bool {
+    let machine = platform::boot_id();
+    let of = |device: u64| hash::extend(machine, &device.to_le_bytes());
+    platform::anonymous_devices().any(|device| of(device) == realm)
+}
 
 /// Parents that are removed again, if they are still empty, unless something was published in them.
 pub(crate) type MadeParents = Guard<Made>;

@@ -151,6 +151,10 @@ fn winners(scratch: &Scratch, what: &str) -> Result<Verdict> {
     })
 }
 
+fn directory_of(file: &Path) -> String {
+    file.parent().map(|parent| parent.display().to_string()).unwrap_or_default()
+}
+
 /// Where locks are local, updates by the other view are lost; one that can be told is an error.
 fn increments(scratch: &Scratch) -> Result<Verdict> {
     let (one, other) = scratch.in_both_views()?;
@@ -162,11 +166,13 @@ fn increments(scratch: &Scratch) -> Result<Verdict> {
     });
     let answers = race_all(children.collect::<Result<_>>()?)?;
     Ok(match count(&answers, &file)? {
-        Verdict::Violation(what) => {
-            let kind =
-                if what.contains("acknowledged") { "updates are lost" } else { "updates fail" };
-            Verdict::Documented(format!("locks exclude one mount's writers only: {kind}"))
-        }
+        Verdict::Violation(what) if what.contains("acknowledged") => Verdict::Documented(
+            "locks exclude one mount's writers only: updates by the other are lost".to_owned(),
+        ),
+        Verdict::Violation(what) => Verdict::Documented(format!(
+            "locks exclude one mount's writers only, and that is noticed: {}",
+            what.replace(&directory_of(&file), "")
+        )),
         verdict => verdict,
     })
 }
