@@ -46,6 +46,8 @@ pub enum Step {
     SyncDirectory,
     /// Removing the directory tree that has been replaced.
     Remove,
+    /// Removing a staging entry that is left over ([`sweep`](crate::sweep())).
+    Sweep,
 }
 
 impl fmt::Display for Step {
@@ -62,6 +64,7 @@ impl fmt::Display for Step {
             Step::Overwrite => "write in place",
             Step::SyncDirectory => "sync the directory",
             Step::Remove => "remove the replaced tree",
+            Step::Sweep => "sweep",
         })
     }
 }

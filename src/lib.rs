@@ -41,6 +41,8 @@
 //! | … once | [`write_dir_if_missing`] | [`WriteOptions::write_dir_if_missing`] |
 //! | write many files, synced together | [`write_batch`] | [`WriteOptions::write_batch`] |
 //!
+//! [`sweep`] removes what machines that died have left in a directory that they shared.
+//!
 //! # In place of `fs::write`
 //!
 //! [`write()`] has [`std::fs::write`]'s signature: replacing `fs::write` by `write_atomically::write` is
@@ -92,6 +94,7 @@ pub use crate::operations::if_changed::write_if_changed;
 pub use crate::operations::if_missing::write_if_missing;
 #[cfg(feature = "anyhow")]
 pub use crate::operations::path::{write_path_atomically, write_path_if_missing};
+pub use crate::operations::sweep::sweep;
 #[cfg(feature = "anyhow")]
 pub use crate::operations::update::update_atomically;
 pub use crate::operations::write::write;

@@ -19,6 +19,9 @@ use cli::progress::Progress;
 fn main() {
     let job = match Request::from_command_line() {
         Request::Write(job) => job,
+        Request::Sweep { directory, older_than } => {
+            process::exit(cli::args::sweep(&directory, older_than))
+        }
         Request::Print(text) => process::exit(cli::args::print(&text)),
     };
     let progress = Progress::new(job.progress);

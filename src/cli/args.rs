@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -43,7 +43,8 @@ use super::progress::Show;
     name = "write-atomically",
     version,
     override_usage = "write-atomically [OPTIONS] DEST -- COMMAND [ARG]...\n       \
-                      write-atomically [OPTIONS] DEST < INPUT",
+                      write-atomically [OPTIONS] DEST < INPUT\n       \
+                      write-atomically --sweep DIR --older-than AGE",
     after_help = "A producer that fails can't be seen through a pipe. `DEST -- COMMAND` sees it.",
     after_long_help = afterword()
 )]
@@ -147,6 +148,21 @@ struct Args {
     /// Never show progress
     #[arg(long, overrides_with = "progress")]
     no_progress: bool,
+
+    /// Remove from DIR what machines that died have left there, and print its names
+    ///
+    /// A write removes what a killed one has left of the same DEST on the same machine. In a directory that
+    /// several machines share, what a machine leaves that dies stays, and is removed by this.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "older_than",
+          conflicts_with_all = ["destination", "command"])]
+    sweep: Option<PathBuf>,
+
+    /// With --sweep: what other machines have not changed for so long (90s, 30m, 24h, 7d)
+    ///
+    /// It must be longer than any COMMAND pauses, anywhere. What this machine has left is removed
+    /// however old it is, if its writer is dead.
+    #[arg(long, value_name = "AGE", value_parser = age, requires = "sweep")]
+    older_than: Option<Duration>,
 
     /// Print a completion script for SHELL
     #[arg(long, value_name = "SHELL", exclusive = true)]
@@ -264,9 +280,25 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "not a number of seconds".to_owned())
 }
 
+/// A number and a unit.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a number with one of the units s, m, h, d".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
 /// What the command line asks for.
 pub enum Request {
     Write(Job),
+    Sweep { directory: PathBuf, older_than: Duration },
     Print(Vec<u8>),
 }
 
@@ -285,9 +317,26 @@ impl Request {
                 Err(error) => Args::command().error(ErrorKind::Io, error).exit(),
             };
         }
+        if let (Some(directory), Some(older_than)) = (args.sweep.clone(), args.older_than) {
+            return Request::Sweep { directory, older_than };
+        }
         match args.into_job() {
             Ok(job) => Request::Write(job),
             Err((kind, message)) => Args::command().error(kind, message).exit(),
+        }
+    }
+}
+
+/// Removes what is left in a directory, prints its paths, one a line, and returns the exit status.
+pub fn sweep(directory: &Path, older_than: Duration) -> i32 {
+    match write_atomically::sweep(directory, older_than) {
+        Ok(removed) => {
+            let lines = removed.iter().map(|path| format!("{}\n", path.display()));
+            print(lines.collect::<String>().as_bytes())
+        }
+        Err(error) => {
+            say(format_args!("write-atomically: {error}"));
+            125
         }
     }
 }

@@ -279,6 +279,8 @@ impl DirWrite {
         if !self.try_publish(&top, replace)? {
             return Ok(false);
         }
+        // CryFS 0.11 waits for ever where a directory is removed while what was in it is open.
+        drop(top);
         let DirWrite { destination, settings, staged, filesystem, .. } = self;
         sync_parent(&destination, &settings, &filesystem, Outcome::Replaced)?;
         let removed = staged.private.remove();
@@ -300,7 +302,7 @@ impl DirWrite {
             self.apply_metadata(current.as_ref(), top).map_err(at(Step::Metadata))?;
             let mode = keep_accessible(top).map_err(at(Step::Metadata))?;
             self.sync().map_err(at(Step::Sync))?;
-            match self.rename(current.as_ref()).map_err(at(Step::Publish))? {
+            match self.rename(current.as_ref()).map_err(|error| self.failed(error))? {
                 Moved::Done => {
                     restore(top, mode).map_err(|error| {
                         at(Step::Metadata)(error).with_outcome(Outcome::Replaced)
@@ -311,6 +313,16 @@ impl DirWrite {
             }
         }
         Err(at(Step::Publish)(Os::error(Code::AlreadyExists)))
+    }
+
+    /// A directory that has appeared while the closure ran may be one that can't be exchanged here.
+    fn failed(&self, error: io::Error) -> Error {
+        let lacks_exchange = self.destination.at_start.is_none() && Os::is_unsupported(&error);
+        match lacks_exchange {
+            true => Error::new(Step::Publish, &self.destination.path, Os::error(Code::Unsupported))
+                .with_hint(Hint::NoExchange),
+            false => Error::new(Step::Publish, &self.destination.path, error),
+        }
     }
 
     fn apply_metadata(&self, current: Option<&Stat>, top: &File) -> io::Result<()> {

@@ -7,5 +7,6 @@ pub(crate) mod dir;
 pub(crate) mod if_changed;
 pub(crate) mod if_missing;
 pub(crate) mod path;
+pub(crate) mod sweep;
 pub(crate) mod update;
 pub(crate) mod write;

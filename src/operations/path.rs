@@ -15,6 +15,7 @@ use crate::protocol::entry::{self, Entry};
 use crate::protocol::failed_output::FailedOutput;
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::Owner;
+use crate::protocol::metadata;
 use crate::protocol::private_dir::{PrivateDir, StagedPath};
 use crate::protocol::publish::{Replace, Written};
 use crate::protocol::resolve::Destination;
@@ -257,7 +258,8 @@ impl PathWrite {
         let path = route.destination().path.clone();
         let (file, entry) = open_result(&mut producing.staged, &path)?;
         let Producing { failed_output, staged } = producing.disarm();
-        // libfuse keeps a file that is open when its name is removed, and so the directory around it.
+        // libfuse keeps a file that is open when its name is removed, and so the directory around it; CryFS
+        // 0.11 waits for ever.
         let kept = failed_output.map(|failed_output| (failed_output, file.clone()));
         // The directory is removed with the name, with all that is left in it.
         let name = StagingName { entry, private: Some(staged.private) };
@@ -284,7 +286,7 @@ fn rename(
     if staging_mode(&destination, &settings) == 0o600 {
         // Writing `user.*` attributes needs write access (xattr(7)). Nobody else can enter the directory
         // around it, until it has the destination's own mode.
-        Os::set_mode(content.file(), 0o600)
+        metadata::open_to_owner(content.file())
             .map_err(Error::at(Step::Metadata, &destination.path))?;
     }
     let written = Written::new(destination, settings, content, owner);

@@ -200,6 +200,10 @@ impl Old {
             (Route::Rename(destination), LockedBy::Entry(claimed)) => {
                 (Output::claimed(destination, settings, asker.owner, Some(claimed))?, None)
             }
+            (Route::Rename(destination), LockedBy::Both(claimed, _lock)) => {
+                let output = Output::claimed(destination, settings, asker.owner, Some(claimed))?;
+                (output, Some(LockedBy::Itself { _lock }))
+            }
             (route, by) => (Output::by(route, settings, asker.owner)?, Some(by)),
         };
         Ok(Old { reader, output, replace: Replace::Only(id), _lock })

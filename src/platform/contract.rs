@@ -116,6 +116,11 @@ pub(crate) trait Platform {
         true
     }
 
+    /// The numbers that mounts without a device may have here.
+    fn anonymous_devices() -> impl Iterator<Item = u64> {
+        std::iter::empty()
+    }
+
     /// A number that tells this machine, since it was started, from others.
     fn boot_id() -> u64 {
         0
@@ -282,6 +287,12 @@ pub(crate) trait Platform {
     /// Waits for the lock of an open file.
     fn lock(file: &File) -> Lock {
         base::lock(file)
+    }
+
+    /// Asks for a shared lock, without waiting; or changes the exclusive one to that. Asked for only where
+    /// [`is_local`](Self::is_local) is not always true.
+    fn try_share(file: &File) -> Lock {
+        base::try_share(file)
     }
 
     fn unlock(file: &File) {

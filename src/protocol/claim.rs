@@ -2,7 +2,10 @@
 //!
 //! To update, the destination itself is locked. To create, the staging entry with the first of the
 //! destination's names is: it is filled, and renamed to the destination, so that one who waits for
-//! its lock finds either the published file or a dead entry.
+//! its lock finds either the published file or a dead entry. To update on a filesystem that is not known
+//! to be local, both are: the entry excludes this mount's writers even where inode numbers are made from
+//! paths, so that a file and the one that replaced it have the same; the destination's lock excludes
+//! other machines, where the filesystem carries it there.
 //!
 //! A lock means something only as long as the name leads to what is locked: one who has waited looks
 //! whether it still does, and starts again if not.
@@ -96,6 +99,7 @@ pub(crate) enum LockedBy {
     /// Some systems can't replace a file that is open, or lock readers out: there the right to
     /// create is also the right to update.
     Entry(Claimed),
+    Both(Claimed, FileLock),
 }
 
 /// Asks for the right to update the file that was found at a destination.
@@ -106,6 +110,7 @@ pub(crate) fn existing(
     asker: Asker,
 ) -> Result<Asked<Locked>, Error> {
     let locked = match Os::LOCKS_DESTINATIONS {
+        true if destination.realm().is_some() => lock_both(destination, found, settings, asker),
         true => lock_itself(destination, found, asker),
         false => lock_entry(destination, found, settings, asker),
     };
@@ -132,6 +137,27 @@ fn lock_itself(destination: &Destination, found: &Stat, asker: Asker) -> io::Res
     }
     let (file, id) = (lock.file.clone(), lock.id);
     Ok(Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock: lock } }))
+}
+
+fn lock_both(
+    destination: &Destination,
+    found: &Stat,
+    settings: &Settings,
+    asker: Asker,
+) -> io::Result<Asked<Locked>> {
+    let claimed = match claim(destination, asker, create_file(destination, settings, asker))? {
+        Asked::Got(claimed) => claimed,
+        // No entry can be made in this directory, or none that excludes anybody.
+        Asked::Impossible => return lock_itself(destination, found, asker),
+        Asked::LookAgain => return Ok(Asked::LookAgain),
+        Asked::Busy => return Ok(Asked::Busy),
+    };
+    Ok(match lock_itself(destination, found, asker)? {
+        Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock } }) => {
+            Asked::Got(Locked { file, id, by: LockedBy::Both(claimed, _lock) })
+        }
+        by_itself => by_itself,
+    })
 }
 
 fn lock_entry(
@@ -332,38 +358,63 @@ enum Waited {
 
 /// Waits for the end of the writer that has a staging name, and removes what a killed one has left.
 fn wait_for(destination: &Destination, name: &Path, asker: Asker) -> io::Result<Waited> {
+    let directory = &destination.directory;
+    let claim = Claim { destination };
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let claim = Claim { destination };
-        let waited = match claim.clear_dead(name)? {
-            Found::Nothing => return Ok(Waited::ItEnded),
-            Found::Foreign => return Ok(Waited::ForNobody),
-            Found::AliveFile => wait_for_file(&destination.directory, name, asker, &mut pause)?,
-            Found::AliveDirectory => wait_for_directory(destination, name, asker, &mut pause)?,
+        let found = match claim.clear_dead(name)? {
+            Found::AliveFile => match wait_for_file(directory, name, asker, &mut pause)? {
+                // With the lock that this has waited for: if all who wait gave it back to ask for it
+                // again, each would find that another has it, and take that for a writer.
+                FileWait::Locked(file, seen) => claim.clear_locked(name, &seen, file)?,
+                FileWait::Gone => Found::Nothing,
+                FileWait::Paused => continue,
+                FileWait::InVain => return Ok(Waited::InVain),
+            },
+            found => found,
         };
-        if let Some(waited) = waited {
-            return Ok(waited);
+        match found {
+            Found::Nothing | Found::Removed => return Ok(Waited::ItEnded),
+            Found::Foreign => return Ok(Waited::ForNobody),
+            Found::AliveFile => {}
+            Found::AliveDirectory => {
+                if let Some(waited) = wait_for_directory(destination, name, asker, &mut pause)? {
+                    return Ok(waited);
+                }
+            }
         }
     }
 }
 
-/// `None`: look again whether it is alive.
+enum FileWait {
+    /// The file, and what was seen at the name before.
+    Locked(File, Stat),
+    Gone,
+    /// Look again whether it is alive.
+    Paused,
+    InVain,
+}
+
 fn wait_for_file(
     directory: &Directory,
     name: &Path,
     asker: Asker,
     pause: &mut Duration,
-) -> io::Result<Option<Waited>> {
-    let Some(found) = Os::stat(directory, name)? else { return Ok(Some(Waited::ItEnded)) };
+) -> io::Result<FileWait> {
+    let Some(found) = Os::stat(directory, name)? else { return Ok(FileWait::Gone) };
     check_not_held_by(asker.owner, found.id())?;
     if let (Wait::Forever, Ok(file)) = (asker.wait, Os::open_to_update(directory, name)) {
         if Os::lock(&file) == Lock::Held {
-            return Ok(None);
+            return Ok(FileWait::Locked(file, found));
         }
     }
-    Ok((!asker.wait.pause(pause)).then_some(Waited::InVain))
+    Ok(match asker.wait.pause(pause) {
+        true => FileWait::Paused,
+        false => FileWait::InVain,
+    })
 }
 
+/// `None`: look again whether it is alive.
 fn wait_for_directory(
     destination: &Destination,
     name: &Path,
@@ -393,12 +444,12 @@ fn wait_above(destination: &Destination, asker: Asker) -> io::Result<Waited> {
         let name = staging_name(&below, destination.realm(), 0);
         let mut pause = SHORTEST_PAUSE;
         let mut waited = false;
-        while is_alive(&directory, &name)? {
+        while is_alive(destination, &directory, &name)? {
             waited = true;
             match wait_for_file(&directory, &name, asker, &mut pause)? {
-                Some(Waited::InVain) => return Ok(Waited::InVain),
-                Some(_) => break,
-                None => {}
+                FileWait::InVain => return Ok(Waited::InVain),
+                FileWait::Locked(..) | FileWait::Gone => break,
+                FileWait::Paused => {}
             }
         }
         if waited {
@@ -408,10 +459,10 @@ fn wait_above(destination: &Destination, asker: Asker) -> io::Result<Waited> {
     Ok(Waited::ForNobody)
 }
 
-/// Whether a writer holds this entry.
-fn is_alive(directory: &Directory, name: &Path) -> io::Result<bool> {
+/// Whether a writer holds this entry, which lies above the destination's directory.
+fn is_alive(destination: &Destination, directory: &Directory, name: &Path) -> io::Result<bool> {
     let found = match Os::stat(directory, name) {
-        Ok(Some(found)) if found.uid == Os::user() => found,
+        Ok(Some(found)) if entry::is_made_by_caller(destination, &found) => found,
         _ => return Ok(false),
     };
     let lock = match found.kind {

@@ -17,7 +17,7 @@ use crate::platform::{self, Code, Directory, Kind, Lock, Os, Platform as _, Stat
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::{FileLock, Owner};
 use crate::protocol::names::staging_name;
-use crate::protocol::resolve::Destination;
+use crate::protocol::resolve::{Destination, NEWCOMER};
 use crate::protocol::tree;
 
 /// A name that is removed when this is dropped, unless it has been renamed to the destination's.
@@ -275,6 +275,8 @@ impl Patience {
 #[derive(PartialEq, Eq)]
 pub(crate) enum Found {
     Nothing,
+    /// It was dead.
+    Removed,
     AliveFile,
     AliveDirectory,
     /// It belongs to another user, or can't be locked: not ours to judge.
@@ -309,7 +311,7 @@ impl Claim<'_> {
                     taken => return taken,
                 }
                 match self.clear_dead(&name)? {
-                    Found::Nothing => {}
+                    Found::Nothing | Found::Removed => {}
                     Found::AliveFile if patience.wait() => {}
                     Found::AliveFile | Found::AliveDirectory | Found::Foreign => break,
                 }
@@ -347,14 +349,30 @@ impl Claim<'_> {
             }
             Ok((_, Lock::Unsupported)) | Err(_) => return Ok(Found::Foreign),
         };
+        self.clear_locked(name, &stat, file)
+    }
+
+    /// Removes the file at a staging name, of which the caller has the lock, and which it saw before it
+    /// had that.
+    pub(crate) fn clear_locked(&self, name: &Path, seen: &Stat, file: File) -> io::Result<Found> {
+        let directory = &self.destination.directory;
         // It may be another's by now, or even a directory.
         let locked = Os::stat_file(&file)?;
-        if !locked.is_same_file(&stat) || !leads_to(directory, name, &file)? {
+        if !locked.is_same_file(seen) || !leads_to(directory, name, &file)? {
             return Ok(Found::Nothing);
         }
+        let _again = match self.destination.realm() {
+            None => None,
+            Some(_) => match look_again(&file, directory, name) {
+                Again::ItIs(file) => Some(file),
+                Again::ItIsAnother => return Ok(Found::Nothing),
+                Again::Alive => return Ok(Found::AliveFile),
+            },
+        };
         match Os::remove(directory, name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(Found::Nothing),
+            Ok(()) => Ok(Found::Removed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(error) => Err(error),
         }
     }
 
@@ -379,7 +397,7 @@ impl Claim<'_> {
         }
         // A killed writer's children may still fill it, or parts can't be removed. Others go on.
         match tree::remove(parent, name, Arc::new(directory)) {
-            Ok(()) => Ok(Found::Nothing),
+            Ok(()) => Ok(Found::Removed),
             Err(_) => Ok(Found::Foreign),
         }
     }
@@ -391,13 +409,56 @@ impl Claim<'_> {
         let user = Os::user();
         let mine = entry.uid == user;
         let handed_over = user == 0 && Some(entry.uid) == destinations_owner;
-        let could_be_ours = match entry.kind {
-            Kind::File => true,
+        match entry.kind {
+            Kind::File => mine || handed_over || self.is_made_here(entry),
+            Kind::Directory if entry.mount_root => false,
             // The other bits can't change; set-group-ID comes from the directory around it.
-            Kind::Directory => entry.mode & 0o1777 == PRIVATE && !entry.mount_root,
+            Kind::Directory => {
+                let is_marked = entry.mode & 0o1777 == PRIVATE;
+                is_marked && (mine || handed_over) || self.is_made_here(entry)
+            }
             Kind::Symlink | Kind::Other => false,
+        }
+    }
+
+    /// Whether an entry looks as this caller's do where the mount shows another owner, or another mode,
+    /// than was asked for. A directory's mode says nothing where that is so for every directory; but
+    /// then one who can move a user's directory to this name can remove what is in it just as well.
+    fn is_made_here(&self, entry: &Stat) -> bool {
+        let Some(made) = self.destination.newcomer() else { return false };
+        let mode = match made.mode & 0o777 {
+            NEWCOMER => PRIVATE,
+            shown => made.mode & 0o1000 | shown,
         };
-        could_be_ours && (mine || handed_over)
+        made.uid == entry.uid && (entry.kind == Kind::File || entry.mode & 0o1777 == mode)
+    }
+}
+
+/// Whether this caller's files look like that here: its user made them, or the mount shows one owner.
+pub(crate) fn is_made_by_caller(destination: &Destination, found: &Stat) -> bool {
+    found.uid == Os::user() || destination.newcomer().is_some_and(|made| made.uid == found.uid)
+}
+
+enum Again {
+    ItIs(File),
+    ItIsAnother,
+    Alive,
+}
+
+/// Whether a name still leads to what is locked by `first`, whatever the inode numbers say: where they
+/// are made from paths, an entry and the one that has just taken its place have the same.
+///
+/// A second opening can't have the lock if it is the same file; nor if it is another's that is locked by
+/// its writer. With shared locks instead it can if it is the same file, and only then. (Nobody takes
+/// a shared lock but one who had the exclusive one, so that the writer has none.)
+fn look_again(first: &File, directory: &Directory, name: &Path) -> Again {
+    let second = match lock_dead(directory, name) {
+        Ok((second, Lock::Busy)) => second,
+        Ok(_) | Err(_) => return Again::ItIsAnother,
+    };
+    match (Os::try_share(first), Os::try_share(&second)) {
+        (Lock::Held, Lock::Held) => Again::ItIs(second),
+        _ => Again::Alive,
     }
 }
 

@@ -17,7 +17,11 @@ pub(crate) fn check(staged: &StagedPath, destination: &Destination) -> Result<()
     let scratch = PathBuf::from(format!("{:08x}", platform::random()));
     Os::make_directory(directory, &scratch, 0o777).map_err(at)?;
     match Os::exchange(directory, name, directory, &scratch) {
-        Ok(()) => {}
+        // SeaweedFS' mount takes it for a plain rename, and says that it is done.
+        Ok(()) if Os::stat(directory, name).map_err(at)?.is_some() => {}
+        Ok(()) => {
+            return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));
+        }
         Err(error) if Os::is_unsupported(&error) => {
             return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));
         }

@@ -28,6 +28,26 @@ pub(crate) fn staging_name(destination: &Path, realm: Option<u64>, nth: u32) -> 
     hidden_name(file_name, &suffix)
 }
 
+/// The realm in a staging name, which has none where the filesystem is local to its maker; `None` if it
+/// is no staging name.
+pub(crate) fn realm_of(name: &Path) -> Option<Option<u64>> {
+    let name = name.to_string_lossy();
+    let (stem, rest) = name.strip_prefix('.')?.rsplit_once(".write-atomically")?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty();
+    let is_realm = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let parts: Vec<&str> = rest.split('-').collect();
+    let realm = match parts.as_slice() {
+        [""] => None,
+        ["", realm] | ["", realm, _] if is_realm(realm) => u64::from_str_radix(realm, 16).ok(),
+        ["", nth] if is_number(nth) => None,
+        _ => return None,
+    };
+    match parts.as_slice() {
+        ["", _, nth] if !is_number(nth) => None,
+        _ => (!stem.is_empty()).then_some(realm),
+    }
+}
+
 /// A hidden name that is derived from the destination's.
 ///
 /// Long names are cut and told apart by a hash, so that the result fits where 143 bytes are the
@@ -83,6 +103,30 @@ mod tests {
         #[case] expected: &str,
     ) {
         assert_eq!(staging_name(Path::new(destination), realm, nth), Path::new(expected));
+    }
+
+    #[rstest]
+    fn a_staging_name_tells_its_realm(
+        #[values("a", "b/a", "n.write-atomically", &"ß".repeat(100))] destination: &str,
+        #[values(None, Some(0xf), Some(u64::MAX))] realm: Option<u64>,
+        #[values(0, 1, 3, u32::MAX)] nth: u32,
+    ) {
+        assert_eq!(realm_of(&staging_name(Path::new(destination), realm, nth)), Some(realm));
+    }
+
+    #[rstest]
+    #[case("a")]
+    #[case(".a")]
+    #[case("a.write-atomically")]
+    #[case(".write-atomically")]
+    #[case(".a.write-atomically-")]
+    #[case(".a.write-atomically-x")]
+    #[case(".a.write-atomically-1-2")]
+    #[case(".a.write-atomically-000000000000000f-x")]
+    #[case(".a.write-atomically-000000000000000f-1-2")]
+    #[case(".a.write-atomically.bak")]
+    fn other_names_are_no_staging_names(#[case] name: &str) {
+        assert_eq!(realm_of(Path::new(name)), None);
     }
 
     #[rstest]

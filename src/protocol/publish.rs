@@ -63,7 +63,7 @@ pub(crate) enum Publication {
 /// What became of an attempt to rename.
 pub(crate) enum Renamed {
     Done,
-    /// Something has appeared at the destination since the last look.
+    /// Something has appeared at the destination since the last look, or vanished.
     Appeared,
 }
 
@@ -331,6 +331,14 @@ pub(crate) fn rename_into_place(
     };
     match renamed {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Renamed::Appeared),
+        // libfuse moves a destination that is open to another name first (`hide_node`), and fails if it
+        // is not there, as while another mount does the same; or a parent is gone that had been made.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && Os::stat(from, name).is_ok_and(|staged| staged.is_some()) =>
+        {
+            Ok(Renamed::Appeared)
+        }
         renamed => renamed.map(|()| Renamed::Done),
     }
 }

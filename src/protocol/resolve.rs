@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Step};
 use crate::hash;
-use crate::platform::{Code, Directory, Kind, Os, Platform as _, Stat};
+use crate::platform::{self, Code, Directory, Kind, Os, Platform as _, Stat};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::settings::Settings;
 
@@ -35,6 +35,7 @@ pub(crate) struct Place {
     /// What the directory was when the call started.
     pub(crate) directory_at_start: Stat,
     realm: OnceLock<Option<u64>>,
+    newcomer: OnceLock<Option<Stat>>,
 }
 
 impl Deref for Destination {
@@ -88,6 +89,17 @@ impl Destination {
     /// Finds the directory, follows links, and looks at what is there.
     pub(crate) fn look_up(path: &Path, lookup: Lookup) -> Result<Destination, Error> {
         Destination::follow(path, lookup).map_err(Error::at(Step::Resolve, path))
+    }
+
+    /// A directory, and no name in it.
+    pub(crate) fn inside(directory: &Path) -> Result<Destination, Error> {
+        let opened = Os::open_directory(None, directory);
+        let found = Unresolved {
+            directory: opened.map_err(Error::at(Step::Resolve, directory))?,
+            name: PathBuf::new(),
+            missing_parents: Vec::new(),
+        };
+        found.into_destination(directory, None)
     }
 
     fn follow(path: &Path, lookup: Lookup) -> io::Result<Destination> {
@@ -145,6 +157,20 @@ impl Destination {
         })
     }
 
+    /// What a directory that the caller makes here looks like: some mounts show one owner, or one mode,
+    /// for all that is there (CIFS and bindfs with `uid=` or `-u`, FAT, NTFS, a squashed root on NFS,
+    /// idmapped mounts). `None` if none can be made.
+    pub(crate) fn newcomer(&self) -> Option<&Stat> {
+        let look = || {
+            let name = PathBuf::from(format!(".{:08x}.write-atomically", platform::random()));
+            Os::make_directory(&self.directory, &name, NEWCOMER).ok()?;
+            let found = Os::stat(&self.directory, &name);
+            let _ = Os::remove_directory(&self.directory, &name);
+            found.ok().flatten()
+        };
+        self.newcomer.get_or_init(look).as_ref()
+    }
+
     /// Makes the parents that were missing when the call started.
     pub(crate) fn make_parents(&self) -> io::Result<MadeParents> {
         let made = Made { directory: self.directory.clone(), names: Vec::new() };
@@ -158,6 +184,18 @@ impl Destination {
         }
         Ok(made)
     }
+}
+
+/// The mode with which [`Destination::newcomer`] is made: no umask changes it, and no mount has it for all
+/// directories.
+pub(crate) const NEWCOMER: u32 = 0o500;
+
+/// Whether a realm is one of this machine's mounts since it was started: in whatever container, and even
+/// if nothing is mounted there any more.
+pub(crate) fn is_realm_of_this_machine(realm: u64) -> bool {
+    let machine = Os::boot_id();
+    let of = |device: u64| hash::extend(machine, &device.to_le_bytes());
+    Os::anonymous_devices().any(|device| of(device) == realm)
 }
 
 /// Parents that are removed again, if they are still empty, unless something was published in them.
@@ -242,7 +280,8 @@ impl Unresolved {
 
     fn into_destination(self, path: &Path, at_start: Option<Stat>) -> io::Result<Destination> {
         let Unresolved { directory, name, missing_parents } = self;
-        let (path, is_magic_link, realm) = (path.to_owned(), false, OnceLock::new());
+        let (path, is_magic_link) = (path.to_owned(), false);
+        let (realm, newcomer) = (OnceLock::new(), OnceLock::new());
         let directory_at_start = Os::stat_directory(&directory)?;
         let place = Place {
             path,
@@ -252,6 +291,7 @@ impl Unresolved {
             is_magic_link,
             directory_at_start,
             realm,
+            newcomer,
         };
         Ok(Destination { directory: Arc::new(directory), place: Arc::new(place) })
     }

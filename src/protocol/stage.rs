@@ -67,6 +67,10 @@ pub(crate) fn stage_named(
     }
     let mode = staging_mode(destination, settings);
     let (file, entry) = entry::create(destination, mode, owner)?;
+    if settings.mode.is_some() && destination.realm().is_some() {
+        // Some mounts refuse it (bindfs, CIFS, FAT): it is an error now, before the closure runs.
+        Os::set_mode(&file, mode)?;
+    }
     Ok((file, StagingName { entry, private: None }))
 }
 

@@ -382,3 +382,28 @@ fn it_explains_itself(#[case] arguments: &[&str], #[case] expected: &str) {
     assert!(stdout.contains(expected) || in_one_line.contains(expected), "{stdout}");
     assert_only(&directory, None);
 }
+
+#[rstest]
+fn a_sweep_prints_what_it_removes() {
+    let directory = Directory::new();
+    directory.file("out", "old\n");
+    directory.file(".out.write-atomically", "left by a killed writer");
+    directory.file(".out.write-atomically-00000000deadbeef", "of another machine, and new");
+    let output = tool(&directory, &["--sweep", ".", "--older-than", "1d"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "./.out.write-atomically\n");
+    assert_eq!(directory.listing(), [".out.write-atomically-00000000deadbeef", "out"]);
+}
+
+#[rstest]
+#[case::without_an_age(&["--sweep", "."])]
+#[case::of_no_unit(&["--sweep", ".", "--older-than", "1"])]
+#[case::of_nothing(&["--sweep", ".", "--older-than", ""])]
+#[case::with_a_destination(&["--sweep", ".", "--older-than", "1d", "out"])]
+#[case::an_age_alone(&["--older-than", "1d", "out"])]
+fn a_sweep_that_makes_no_sense_removes_nothing(#[case] arguments: &[&str]) {
+    let directory = Directory::new();
+    directory.file(".out.write-atomically", "left by a killed writer");
+    assert_eq!(tool(&directory, arguments).output().unwrap().status.code(), Some(2));
+    assert_eq!(directory.listing(), [".out.write-atomically"]);
+}

@@ -56,6 +56,8 @@ mod staging;
 #[cfg(target_os = "linux")]
 mod structure;
 #[cfg(target_os = "linux")]
+mod sweep;
+#[cfg(target_os = "linux")]
 mod syscalls;
 #[cfg(target_os = "linux")]
 mod tree_races;

@@ -169,7 +169,7 @@ pub(super) fn try_lock<T>(_of: &T) -> Lock {
     Lock::Unsupported
 }
 
-pub(super) use try_lock as lock;
+pub(super) use {try_lock as lock, try_lock as try_share};
 
 pub(super) fn unlock(_file: &File) {}
 

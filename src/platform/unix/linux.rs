@@ -12,7 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::attributes::{names, read_growing};
-use super::{CAREFULLY, kind, mode_bits, openat, retry};
+use super::{CAREFULLY, kind, mode_bits, openat, or_gone, retry};
 use crate::hash::hash;
 use crate::platform::{Directory, Naming, Os, Platform, Stat, unix};
 
@@ -23,7 +23,7 @@ impl Platform for Os {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         match fs::statx(directory, name, flags, ALL_BUT_TIMES) {
             Ok(statx) => Ok(Some(from_statx(&statx))),
-            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT | Errno::STALE) => Ok(None),
             // statx(2): Linux 4.11; sandboxes answer EPERM.
             Err(Errno::NOSYS | Errno::PERM) => unix::stat(directory, name),
             Err(error) => Err(error.into()),
@@ -153,6 +153,12 @@ impl Platform for Os {
             })
     }
 
+    /// Linux, fs/super.c, `get_anon_bdev`, and include/linux/kdev_t.h: minor numbers of 20 bits, the
+    /// major number 0.
+    fn anonymous_devices() -> impl Iterator<Item = u64> {
+        (0..1 << 20).map(|minor| fs::makedev(0, minor))
+    }
+
     /// random(4): the kernel makes a new one at each start.
     fn boot_id() -> u64 {
         hash(&std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default())
@@ -171,7 +177,9 @@ impl Platform for Os {
         match list {
             Ok(list) => Ok(names(&list).map(Vec::from).collect()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            // FUSE: a server that can't list them (rclone 1.60) has none to be kept.
+            Err(Errno::IO) if filesystem_magic(directory)? == FUSE => Ok(Vec::new()),
+            Err(error) => Err(or_gone(error).into()),
         }
     }
 
@@ -187,7 +195,7 @@ impl Platform for Os {
         match value {
             Ok(value) => Ok(Some(value)),
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(or_gone(error).into()),
         }
     }
 
@@ -226,7 +234,6 @@ impl Platform for Os {
             return false;
         }
         // Linux, include/uapi/linux/magic.h, fs/ceph and fs/smb: network filesystems, and FUSE.
-        const FUSE: u64 = 0x6573_5546;
         const NFS: u64 = 0x6969;
         const CIFS: u64 = 0xff53_4d42;
         const SMB2: u64 = 0xfe53_4d42;
@@ -363,6 +370,7 @@ fn is_on_device(file: &File) -> bool {
 // Linux, include/uapi/linux/magic.h.
 const BTRFS: u64 = 0x9123_683e;
 const OVERLAYFS: u64 = 0x794c_7630;
+const FUSE: u64 = 0x6573_5546;
 
 /// What kind of filesystem a file is on (statfs(2)). The type's width differs between architectures.
 #[allow(clippy::unnecessary_cast)]

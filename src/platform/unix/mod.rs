@@ -153,7 +153,7 @@ pub(super) fn force_mode(directory: &Directory, name: &Path) -> io::Result<()> {
 pub(super) fn stat(directory: &Directory, name: &Path) -> io::Result<Option<Stat>> {
     match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(from_stat(&stat))),
-        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOENT | Errno::STALE) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -324,6 +324,14 @@ pub(super) fn try_lock(file: impl AsFd) -> Lock {
     }
 }
 
+pub(super) fn try_share(file: &File) -> Lock {
+    match retry(|| fs::flock(file, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => Lock::Held,
+        Err(Errno::WOULDBLOCK) => Lock::Busy,
+        Err(_) => Lock::Unsupported,
+    }
+}
+
 /// NFS makes a byte-range lock of it, for which the file must be open for writing (flock(2)).
 pub(super) fn lock(file: &File) -> Lock {
     match retry(|| fs::flock(file, FlockOperation::LockExclusive)) {
@@ -351,7 +359,7 @@ pub(super) fn rename_to(
     new: &Directory,
     to: &Path,
 ) -> io::Result<()> {
-    Ok(fs::renameat(old, from, new, to)?)
+    Ok(fs::renameat(old, from, new, to).map_err(or_gone)?)
 }
 
 pub(super) fn rename_new(
@@ -412,7 +420,15 @@ fn openat(
     flags: OFlags,
     mode: Mode,
 ) -> Result<OwnedFd, Errno> {
-    retry(|| fs::openat(&directory, path.as_ref(), flags, mode))
+    retry(|| fs::openat(&directory, path.as_ref(), flags, mode)).map_err(or_gone)
+}
+
+/// ESTALE: what a name led to at the start of a call is gone on the server (NFS, GlusterFS, mergerfs).
+fn or_gone(error: Errno) -> Errno {
+    match error {
+        Errno::STALE => Errno::NOENT,
+        error => error,
+    }
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
