@@ -99,7 +99,7 @@ impl Destination {
             name: PathBuf::new(),
             missing_parents: Vec::new(),
         };
-        found.into_destination(directory, None)
+        found.into_destination(directory, None).map_err(Error::at(Step::Resolve, directory))
     }
 
     fn follow(path: &Path, lookup: Lookup) -> io::Result<Destination> {
