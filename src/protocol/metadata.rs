@@ -20,6 +20,14 @@ const LABELS: [&[u8]; 4] =
 /// Set-user-ID and set-group-ID are never carried over.
 const CARRIED_MODE: u32 = 0o1777;
 
+/// Whether others can open the staging file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// It has no name, or one in a private directory.
+    Hidden,
+    Visible,
+}
+
 /// Gives the staging file what the file at the destination has now. With `mode`, it gets exactly
 /// those permission bits instead of the old ones, and no ACL.
 pub(crate) fn carry_over(
@@ -27,17 +35,30 @@ pub(crate) fn carry_over(
     old: &Stat,
     file: &File,
     mode: Option<u32>,
+    exposure: Exposure,
 ) -> io::Result<()> {
     let attributes = Attributes::of(destination)?;
     // While the file is still ours: writing `user.*` needs write access.
     attributes.carry(file, |name| name.starts_with(b"user."))?;
     Os::carry_flags_over(&destination.directory, &destination.name, file)?;
     let staged = Os::stat_file(file)?;
+    let access = attributes.access(old)?;
+    let apply = |now: &Stat, carried: Ownership| match mode {
+        Some(mode) => set_exact_mode(file, now, mode),
+        None => set_access(file, now, old, access.clone(), carried),
+    };
+    // chmod(2), EPERM: a process that may give files away (CAP_CHOWN) but not act for their owners
+    // (CAP_FOWNER), as in many containers, can't set the mode afterwards.
+    let is_given_away = old.uid != staged.uid || old.gid != staged.gid;
+    let is_set_before = is_given_away && exposure == Exposure::Hidden;
+    if is_set_before {
+        apply(&staged, Ownership { owner: true, group: true })?;
+    }
     let carried = carry_owner_over(old, &staged, file)?;
     attributes.carry(file, |name| LABELS.contains(&name))?;
-    match mode {
-        Some(mode) => set_exact_mode(file, &staged, mode),
-        None => set_access(file, &staged, old, attributes.access(old)?, carried),
+    match is_set_before && carried.owner && carried.group {
+        true => Ok(()),
+        false => apply(&if is_set_before { Os::stat_file(file)? } else { staged }, carried),
     }
 }
 
@@ -111,7 +132,7 @@ pub(crate) fn carry_over_directory(
 ) -> io::Result<()> {
     const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
     const SET_GROUP_ID: u32 = 0o2000;
-    carry_over(destination, old, directory, mode)?;
+    carry_over(destination, old, directory, mode, Exposure::Hidden)?;
     let new = Os::stat_file(directory)?;
     let is_same_owner = new.uid == old.uid && new.gid == old.gid;
     match Os::attribute(&destination.directory, &destination.name, DEFAULT_ACL)? {

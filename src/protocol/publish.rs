@@ -176,7 +176,8 @@ impl Written {
         let file = self.content.file();
         if let Some(old) = current.filter(is_file) {
             self.synced = Synced::No;
-            return metadata::carry_over(&self.destination, old, file, mode);
+            let exposure = self.content.exposure();
+            return metadata::carry_over(&self.destination, old, file, mode, exposure);
         }
         Os::reveal(&self.destination.directory, file)?;
         if let Some(mode) = mode {

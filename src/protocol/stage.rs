@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::platform::{Kind, Naming, Os, Platform as _};
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::Owner;
+use crate::protocol::metadata::Exposure;
 use crate::protocol::private_dir::PrivateDir;
 use crate::protocol::resolve::Destination;
 use crate::settings::Settings;
@@ -29,6 +30,13 @@ impl Content {
     pub(crate) fn file(&self) -> &Arc<File> {
         match self {
             Content::Unnamed(file) | Content::Named(file, _) => file,
+        }
+    }
+
+    pub(crate) fn exposure(&self) -> Exposure {
+        match self {
+            Content::Named(_, StagingName { private: None, .. }) => Exposure::Visible,
+            Content::Unnamed(_) | Content::Named(..) => Exposure::Hidden,
         }
     }
 
