@@ -7,6 +7,7 @@
 mod support;
 
 mod options;
+mod power;
 mod results;
 mod signals;
 mod terminal;
