@@ -369,6 +369,10 @@ type Complaint = (ErrorKind, &'static str);
 
 impl Args {
     fn into_job(mut self) -> Result<Job, Complaint> {
+        // clap does not ask for --sweep where DEST, which conflicts with it, is there.
+        if self.older_than.is_some() {
+            return Err((ErrorKind::MissingRequiredArgument, "--older-than goes with --sweep"));
+        }
         Ok(Job {
             destination: self.take_destination()?,
             options: self.options(),
