@@ -402,6 +402,15 @@ impl Claim<'_> {
         }
     }
 
+    /// Whether a directory at a staging name may be one that its writer has just made: see [`mark`].
+    pub(crate) fn is_to_be_marked(&self, name: &Path) -> io::Result<bool> {
+        let found = Os::stat(&self.destination.directory, name)?;
+        Ok(found.is_some_and(|found| {
+            let is_private = found.kind == Kind::Directory && found.mode & 0o1777 == 0o700;
+            is_private && found.uid == Os::user()
+        }))
+    }
+
     /// In a directory that is shared, only one's own. Root gives its staging file to the
     /// destination's owner before it publishes, and may find it again like that.
     pub(crate) fn may_remove(&self, entry: &Stat) -> bool {
