@@ -62,6 +62,9 @@ pub struct Reader {
     pool: Pool,
 }
 
+/// The size of a page: what the system reads at least.
+const SMALLEST: usize = 4 << 10;
+
 enum Place {
     Here(Held<reader::Reader>),
     Away(Job<Returned>),
@@ -84,8 +87,9 @@ impl Reader {
             buffer: Vec::new(),
             read: 0,
             position: 0,
-            // With an empty buffer, `poll_fill_buf` would say that the file has ended.
-            capacity: capacity.max(1),
+            // With an empty buffer, `poll_fill_buf` would say that the file has ended; and a job for each
+            // few bytes takes longer than what it reads.
+            capacity: capacity.max(SMALLEST),
             seek: None,
             is_filling: false,
             file: Place::Here(Held::new(pool, file)),
