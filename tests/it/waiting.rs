@@ -137,7 +137,7 @@ fn of_many_threads_one_runs_and_a_failure_hands_over(
     });
     let count =
         |wanted| answers.iter().filter(|answer| answer.as_ref().ok() == Some(&wanted)).count();
-    assert_eq!(runs.into_inner(), failures + 1);
+    assert_eq!(runs.into_inner(), failures + 1, "{answers:?}");
     assert_eq!((count(Some(())), count(None)), (1, 7 - failures as usize));
     assert_whole(operation, &path, "whole");
     assert_eq!(directory.listing(), ["file"]);
