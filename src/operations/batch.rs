@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crate::error::{Error, Outcome, Step};
 use crate::hint::Hint;
 use crate::options::WriteOptions;
-use crate::platform::{Code, Naming, Os, Platform as _, Stat};
+use crate::platform::{Code, Os, Platform as _, Stat};
 use crate::protocol::batch_dirs::BatchDirs;
 use crate::protocol::destination::{Route, check_current, check_replaceable_kind, refusal};
 use crate::protocol::entry;
 use crate::protocol::fill::{Filled, Staged};
 use crate::protocol::lock::Owner;
 use crate::protocol::parents;
-use crate::protocol::publish::{Renamed, Replace, Written, must_sync, rename_into_place};
+use crate::protocol::publish::{Renamed, Replace, Written, rename_into_place};
 use crate::protocol::resolve::{Destination, Place};
 use crate::protocol::stage::{Content, StagingName, hidden_mode, needs_private_dir};
 use crate::protocol::tree::SMALL;
@@ -268,8 +268,9 @@ impl Files {
         let Content::Named(file, StagingName { entry, .. }) = content else {
             return Err(refusal(&destination, Code::NotFound));
         };
+        let is_relaxed = self.settings.durability == Durability::Relaxed;
         if !self.directories.filesystem(directory).reports_losses
-            && must_sync(&self.settings, &file, Naming::Named)
+            && (!is_relaxed || Os::writes_on_close(&file))
         {
             // Later, with the file closed, an error could be lost.
             Os::sync_file(&file).map_err(Error::at(Step::Sync, &destination.path))?;

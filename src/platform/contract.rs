@@ -6,9 +6,7 @@ use std::io;
 use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 
-use super::{
-    Code, Directory, Entries, InUse, Lock, Naming, Stat, base, rename_unless_taken, scratch_name,
-};
+use super::{Code, Directory, Entries, InUse, Lock, Stat, base, rename_unless_taken, scratch_name};
 
 /// What the library asks of a system.
 ///
@@ -456,13 +454,14 @@ pub(crate) trait Platform {
     }
 
     /// Whether syncing an unnamed file does not make it durable.
-    fn syncs_only_what_has_a_name(_file: &File) -> bool {
+    /// `device` is the number of its device.
+    fn syncs_only_what_has_a_name(_file: &File, _device: u64) -> bool {
         false
     }
 
     /// Whether content that was not synced may be written only when the file is closed, so that the
     /// failure to write it would go unnoticed. Not known for most systems.
-    fn writes_on_close(_file: &File, _naming: Naming) -> bool {
+    fn writes_on_close(_file: &File) -> bool {
         false
     }
 

@@ -82,13 +82,6 @@ pub(crate) struct FileId {
     ino: u64,
 }
 
-/// Whether a staging file has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Naming {
-    Named,
-    Unnamed,
-}
-
 /// The answer to a request for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {

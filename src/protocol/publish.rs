@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Outcome, Step};
 use crate::hint::Hint;
-use crate::platform::{Code, Directory, FileId, Kind, Naming, Os, Platform as _, Stat};
+use crate::platform::{Code, Directory, FileId, Kind, Os, Platform as _, Stat};
 use crate::protocol::destination::check_current;
 use crate::protocol::entry::{self, Name};
 use crate::protocol::lock::Owner;
@@ -157,7 +157,7 @@ impl Written {
     /// What is at the destination now. Where nothing was at the start, an unnamed file's rename finds
     /// that out by itself.
     fn look(&self, replace: Replace) -> io::Result<Option<Stat>> {
-        if self.destination.at_start.is_none() && self.content.naming() == Naming::Unnamed {
+        if self.destination.at_start.is_none() && !self.content.has_name() {
             return Ok(None);
         }
         let current = self.destination.stat()?;
@@ -193,8 +193,7 @@ impl Written {
     /// fsync(2): after an error the pages count as clean, and another sync would succeed. So there is
     /// none: the error ends this write, and the staging file with it.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        let must_sync = must_sync(&self.settings, self.content.file(), self.content.naming());
-        if self.synced == Synced::Yes || !must_sync {
+        if self.synced == Synced::Yes || !self.must_sync() {
             return Ok(());
         }
         Os::sync_file(self.content.file())?;
@@ -207,10 +206,18 @@ impl Written {
         Ok(())
     }
 
+    /// Closing a file may fail to bring its content to a server; where it can, syncing does what closing
+    /// would, and fails while nothing is published yet. Files without a name are on local filesystems.
+    fn must_sync(&self) -> bool {
+        self.settings.durability != Durability::Relaxed
+            || self.content.has_name() && Os::writes_on_close(self.content.file())
+    }
+
     fn needs_name_to_sync(&self) -> bool {
-        self.content.naming() == Naming::Unnamed
+        let device = self.destination.directory_at_start.dev;
+        !self.content.has_name()
             && self.settings.durability != Durability::Relaxed
-            && Os::syncs_only_what_has_a_name(self.content.file())
+            && Os::syncs_only_what_has_a_name(self.content.file(), device)
     }
 
     /// Gives an unnamed file its staging name.
@@ -342,12 +349,6 @@ pub(crate) fn rename_into_place(
         }
         renamed => renamed.map(|()| Renamed::Done),
     }
-}
-
-/// Whether content is synced before it is published. Closing a file may fail to bring its content to a
-/// server; where it can, syncing does what closing would, and fails while nothing is published yet.
-pub(crate) fn must_sync(settings: &Settings, file: &File, naming: Naming) -> bool {
-    settings.durability != Durability::Relaxed || Os::writes_on_close(file, naming)
 }
 
 fn check_is(file: FileId, current: Option<&Stat>) -> io::Result<()> {

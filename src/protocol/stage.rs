@@ -5,7 +5,7 @@ use std::io;
 use std::path::Component;
 use std::sync::Arc;
 
-use crate::platform::{Kind, Naming, Os, Platform as _};
+use crate::platform::{Kind, Os, Platform as _};
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::Owner;
 use crate::protocol::metadata::Exposure;
@@ -40,11 +40,8 @@ impl Content {
         }
     }
 
-    pub(crate) fn naming(&self) -> Naming {
-        match self {
-            Content::Unnamed(_) => Naming::Unnamed,
-            Content::Named(..) => Naming::Named,
-        }
+    pub(crate) fn has_name(&self) -> bool {
+        matches!(self, Content::Named(..))
     }
 }
 

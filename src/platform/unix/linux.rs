@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::attributes::{names, read_growing};
 use super::{CAREFULLY, kind, mode_bits, openat, or_gone, retry};
 use crate::hash::hash;
-use crate::platform::{Directory, Naming, Os, Platform, Stat, unix};
+use crate::platform::{Directory, Os, Platform, Stat, unix};
 
 impl Platform for Os {
     /// `statx` instead of `stat`, for the attributes that say up front what can't be renamed over:
@@ -147,7 +147,7 @@ impl Platform for Os {
         const ZFS: u64 = 0x2fc1_2fc1;
         const BCACHEFS: u64 = 0xca45_1a4e;
         const UBIFS: u64 = 0x2405_1905;
-        fs::major(device) != 0
+        is_on_device(device)
             || filesystem_magic(directory).is_ok_and(|magic| {
                 matches!(magic, TMPFS | RAMFS | BTRFS | OVERLAYFS | ZFS | BCACHEFS | UBIFS)
             })
@@ -225,14 +225,7 @@ impl Platform for Os {
 
     /// close(2): some filesystems write the rest of a file to their server when it is closed. Only the
     /// result of close(2) tells that this failed, and no safe function returns it.
-    ///
-    /// statfs(2) is slow on XFS, which counts its free blocks for it. It is spared for filesystems that
-    /// are on a block device, except FUSE (`fuseblk`); FUSE filesystems on a block device are not known
-    /// to have unnamed files.
-    fn writes_on_close(file: &File, naming: Naming) -> bool {
-        if naming == Naming::Unnamed && is_on_device(file) {
-            return false;
-        }
+    fn writes_on_close(file: &File) -> bool {
         // Linux, include/uapi/linux/magic.h, fs/ceph and fs/smb: network filesystems, and FUSE.
         const NFS: u64 = 0x6969;
         const CIFS: u64 = 0xff53_4d42;
@@ -251,8 +244,8 @@ impl Platform for Os {
     /// Before Linux 6.17 (commit 0a32e4f0025a) Btrfs logs nothing when an unnamed file is synced, and logs
     /// an empty file when the directory is synced later: that is what a power cut leaves
     /// (`tests/proof/vm`). An overlay may have Btrfs below it.
-    fn syncs_only_what_has_a_name(file: &File) -> bool {
-        if kernel_version() >= Some((6, 17)) || is_on_device(file) {
+    fn syncs_only_what_has_a_name(file: &File, device: u64) -> bool {
+        if is_on_device(device) || kernel_version() >= Some((6, 17)) {
             return false;
         }
         filesystem_magic(file).map_or(true, |magic| matches!(magic, BTRFS | OVERLAYFS))
@@ -361,10 +354,10 @@ fn pinned_path(directory: &Directory, name: &Path) -> PathBuf {
 /// xattr(7): names and values take up to 64 KiB.
 const LONGEST: usize = 1 << 17;
 
-/// Whether a file's filesystem has the number of one block device. Others, Btrfs among them, have the
-/// major number 0 (Documentation/admin-guide/devices.txt).
-fn is_on_device(file: &File) -> bool {
-    Os::stat_file(file).is_ok_and(|stat| fs::major(stat.dev) != 0)
+/// Whether a filesystem has the number of one block device. Others, Btrfs among them, have the major number
+/// 0 (Documentation/admin-guide/devices.txt).
+fn is_on_device(device: u64) -> bool {
+    fs::major(device) != 0
 }
 
 // Linux, include/uapi/linux/magic.h.
