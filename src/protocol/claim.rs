@@ -356,16 +356,11 @@ enum Waited {
     ForNobody,
 }
 
-/// How often to look, in a tenth of a second, whether a directory has got its mark: where mkdir(2) drops
-/// the sticky bit, its writer sets it once the directory is locked.
-const LOOKS_FOR_MARK: u32 = 8;
-
 /// Waits for the end of the writer that has a staging name, and removes what a killed one has left.
 fn wait_for(destination: &Destination, name: &Path, asker: Asker) -> io::Result<Waited> {
     let directory = &destination.directory;
     let claim = Claim { destination };
     let mut pause = SHORTEST_PAUSE;
-    let mut looks_left = LOOKS_FOR_MARK;
     loop {
         let found = match claim.clear_dead(name)? {
             Found::AliveFile => match wait_for_file(directory, name, asker, &mut pause)? {
@@ -380,12 +375,6 @@ fn wait_for(destination: &Destination, name: &Path, asker: Asker) -> io::Result<
         };
         match found {
             Found::Nothing | Found::Removed => return Ok(Waited::ItEnded),
-            Found::Foreign if looks_left > 0 && claim.is_to_be_marked(name)? => {
-                looks_left -= 1;
-                if !asker.wait.pause(&mut pause) {
-                    return Ok(Waited::InVain);
-                }
-            }
             Found::Foreign => return Ok(Waited::ForNobody),
             Found::AliveFile => {}
             Found::AliveDirectory => {

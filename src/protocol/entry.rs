@@ -202,7 +202,8 @@ pub(crate) fn create_directory_at(
 }
 
 /// mkdir(2): whether the sticky bit is honoured depends on the system; some BSDs and some FUSE
-/// filesystems drop it. Without it the directory serves its writer, but is not found when it is dead.
+/// filesystems drop it. Without it the directory serves its writer, but only an empty one is removed when
+/// the writer is dead.
 fn mark(directory: &Directory) {
     if let Ok(stat) = Os::stat_directory(directory) {
         if stat.mode & 0o1777 != PRIVATE {
@@ -283,6 +284,11 @@ pub(crate) enum Found {
     Foreign,
 }
 
+enum Seized {
+    It(Directory),
+    Not(Found),
+}
+
 /// A destination's staging names.
 pub(crate) struct Claim<'d> {
     pub(crate) destination: &'d Destination,
@@ -335,7 +341,10 @@ impl Claim<'_> {
         let directory = &self.destination.directory;
         let Some(stat) = Os::stat(directory, name)? else { return Ok(Found::Nothing) };
         if !self.may_remove(&stat) {
-            return Ok(Found::Foreign);
+            return match self.is_unmarked_directory(&stat) {
+                true => self.clear_unmarked_directory(name),
+                false => Ok(Found::Foreign),
+            };
         }
         if stat.kind == Kind::Directory {
             return self.clear_dead_directory(name);
@@ -377,20 +386,11 @@ impl Claim<'_> {
     }
 
     fn clear_dead_directory(&self, name: &Path) -> io::Result<Found> {
-        use io::ErrorKind::{NotADirectory, NotFound, WouldBlock};
         let parent = &self.destination.directory;
-        let directory = match Os::seize_directory(parent, name) {
-            Ok((directory, Lock::Held)) => directory,
-            Err(error) => match error.kind() {
-                NotFound | NotADirectory => return Ok(Found::Nothing),
-                WouldBlock => return Ok(Found::AliveDirectory),
-                _ => return Ok(Found::Foreign),
-            },
-            Ok(_) => return Ok(Found::Foreign),
+        let directory = match self.seize(name)? {
+            Seized::It(directory) => directory,
+            Seized::Not(found) => return Ok(found),
         };
-        if !leads_to_directory(parent, name, &directory)? {
-            return Ok(Found::Nothing);
-        }
         let alive = Os::open_to_lock(&directory, Path::new(ALIVE));
         if alive.is_ok_and(|file| Os::try_lock(&file) == Lock::Busy) {
             return Ok(Found::AliveDirectory);
@@ -402,13 +402,45 @@ impl Claim<'_> {
         }
     }
 
-    /// Whether a directory at a staging name may be one that its writer has just made: see [`mark`].
-    pub(crate) fn is_to_be_marked(&self, name: &Path) -> io::Result<bool> {
-        let found = Os::stat(&self.destination.directory, name)?;
-        Ok(found.is_some_and(|found| {
-            let is_private = found.kind == Kind::Directory && found.mode & 0o1777 == 0o700;
-            is_private && found.uid == Os::user()
-        }))
+    /// Removes a directory at a staging name that is not marked (see [`mark`]), if it is empty and its writer
+    /// is dead: the writer may have been killed before it could mark it.
+    fn clear_unmarked_directory(&self, name: &Path) -> io::Result<Found> {
+        let parent = &self.destination.directory;
+        let directory = match self.seize(name)? {
+            Seized::It(directory) => directory,
+            Seized::Not(found) => return Ok(found),
+        };
+        match Os::remove_held_directory(parent, name, Arc::new(directory)) {
+            Ok(None) => Ok(Found::Removed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+            Ok(Some(_)) | Err(_) => Ok(Found::Foreign),
+        }
+    }
+
+    /// Takes the lock of a directory at a staging name.
+    fn seize(&self, name: &Path) -> io::Result<Seized> {
+        use io::ErrorKind::{NotADirectory, NotFound, WouldBlock};
+        let parent = &self.destination.directory;
+        let directory = match Os::seize_directory(parent, name) {
+            Ok((directory, Lock::Held)) => directory,
+            Err(error) => {
+                return Ok(Seized::Not(match error.kind() {
+                    NotFound | NotADirectory => Found::Nothing,
+                    WouldBlock => Found::AliveDirectory,
+                    _ => Found::Foreign,
+                }));
+            }
+            Ok(_) => return Ok(Seized::Not(Found::Foreign)),
+        };
+        match leads_to_directory(parent, name, &directory)? {
+            true => Ok(Seized::It(directory)),
+            false => Ok(Seized::Not(Found::Nothing)),
+        }
+    }
+
+    fn is_unmarked_directory(&self, entry: &Stat) -> bool {
+        let is_private = entry.mode & 0o077 == 0 && !entry.mount_root;
+        entry.kind == Kind::Directory && is_private && is_made_by_caller(self.destination, entry)
     }
 
     /// In a directory that is shared, only one's own. Root gives its staging file to the

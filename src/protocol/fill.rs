@@ -122,13 +122,13 @@ pub(crate) struct Filled {
 impl Filled {
     /// Replaces nothing: that another writer was faster is the error `exists`.
     pub(crate) fn publish_new(self, exists: impl FnOnce() -> Error) -> Result<Published, Error> {
-        let (error, file) = match self.written.publish(Replace::Nothing) {
+        let (error, content) = match self.written.publish(Replace::Nothing) {
             Ok(Publication::Done(published)) => return Ok(published),
-            Ok(Publication::Exists(file)) => (exists(), file),
-            Err(not_published) => (not_published.error, not_published.file),
+            Ok(Publication::Exists(content)) => (exists(), *content),
+            Err(not_published) => (not_published.error, not_published.content),
         };
         if let Some(failed_output) = self.failed_output {
-            failed_output.save(file);
+            failed_output.save(content.file().clone());
         }
         Err(error)
     }
@@ -136,7 +136,7 @@ impl Filled {
     pub(crate) fn publish(self, replace: Replace) -> Result<Publication, Error> {
         self.written.publish(replace).map_err(|not_published| {
             if let Some(failed_output) = self.failed_output {
-                failed_output.save(not_published.file);
+                failed_output.save(not_published.content.file().clone());
             }
             not_published.error
         })

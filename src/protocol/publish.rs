@@ -57,7 +57,7 @@ pub(crate) enum Length {
 pub(crate) enum Publication {
     Done(Published),
     /// Another writer was faster, and nothing may be replaced. This is the content.
-    Exists(Arc<File>),
+    Exists(Box<Content>),
 }
 
 /// What became of an attempt to rename.
@@ -75,10 +75,11 @@ enum Moved {
     NeedsName,
 }
 
-/// The content of a write that could not be published, and why.
+/// The content of a write that could not be published, and why. The file is closed before its name is
+/// removed: libfuse keeps a file that is open, and so the directory around it.
 pub(crate) struct NotPublished {
     pub(crate) error: Error,
-    pub(crate) file: Arc<File>,
+    pub(crate) content: Content,
 }
 
 /// How often the destination may appear or vanish between a look and the rename before publishing
@@ -114,11 +115,8 @@ impl Written {
                 let file = content.file().clone();
                 Ok(Publication::Done(Published { destination, settings, file, _name: name }))
             }
-            Ok(None) => Ok(Publication::Exists(self.content.file().clone())),
-            Err(error) => {
-                let file = self.content.file().clone();
-                Err(Box::new(NotPublished { error, file }))
-            }
+            Ok(None) => Ok(Publication::Exists(Box::new(self.content))),
+            Err(error) => Err(Box::new(NotPublished { error, content: self.content })),
         }
     }
 
