@@ -55,6 +55,15 @@
 //! [`WriteOptions::anyhow`] or [`WriteOptions::error`] say otherwise. [`Error::find`] tells this
 //! library's errors from the closure's.
 //!
+//! # The guide
+//!
+//! The module [`guide`] has what no single item's page can say: the [promises](guide::promises),
+//! [recipes](guide::recipes), [what errors say](guide::errors) and why a closure may not compile,
+//! [durability](guide::durability) and its cost, [who may read a file](guide::identity_and_access),
+//! [races and locks](guide::races_and_locks), [filesystems](guide::filesystems),
+//! [platforms](guide::platforms), [the command](guide::the_command), a
+//! [comparison](guide::comparison), [the proof](guide::proof), [the architecture](guide::architecture).
+//!
 //! # Features
 //!
 //! * `anyhow` (on by default): the functions at the root, except [`write()`].
@@ -62,9 +71,14 @@
 //! * `cli`: the command `write-atomically`; it adds nothing to the library.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Without `anyhow` there is neither a function at the root nor the guide, which uses them.
+#![cfg_attr(not(feature = "anyhow"), allow(rustdoc::broken_intra_doc_links))]
 
 mod error;
 mod failure;
+#[cfg(all(any(doc, doctest), feature = "anyhow"))]
+pub mod guide;
 mod hash;
 mod hint;
 mod operations;
@@ -104,6 +118,11 @@ pub use crate::options::WriteOptions;
 pub use crate::reader::Reader;
 pub use crate::settings::Durability;
 pub use crate::writer::Writer;
+
+/// Compiles the README's Rust code.
+#[cfg(all(doctest, feature = "anyhow"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Users move these between threads and hold them across panics.
 const _: () = {

@@ -32,12 +32,26 @@ use crate::settings::{Durability, Settings};
 /// # std::io::Result::Ok(())
 /// ```
 ///
+/// # Operations
+///
 /// | what is written | methods |
 /// | --- | --- |
 /// | a file, by a [`Writer`](crate::Writer) | [`write`](Self::write), [`create`](Self::create), [`write_if_missing`](Self::write_if_missing), [`write_if_changed`](Self::write_if_changed), [`update`](Self::update) |
 /// | a file, by a program that wants a path | [`write_path`](Self::write_path), [`write_path_if_missing`](Self::write_path_if_missing) |
 /// | a directory tree | [`write_dir`](Self::write_dir), [`write_dir_if_missing`](Self::write_dir_if_missing) |
 /// | many files | [`write_batch`](Self::write_batch) |
+///
+/// # Settings
+///
+/// | what is chosen | methods |
+/// | --- | --- |
+/// | the error type | [`anyhow`](Self::anyhow), [`error`](Self::error) |
+/// | what survives a power cut | [`durability`](Self::durability) |
+/// | who may read and write the file | [`mode`](Self::mode), [`new_file_mode`](Self::new_file_mode), [`preserve_metadata`](Self::preserve_metadata) |
+/// | where it is | [`follow_symlinks`](Self::follow_symlinks), [`create_parents`](Self::create_parents) |
+/// | writing in place | [`in_place_fallback`](Self::in_place_fallback), [`keep_hard_links`](Self::keep_hard_links) |
+/// | waiting for others | [`lock_timeout`](Self::lock_timeout) |
+/// | failed content, buffers | [`keep_failed`](Self::keep_failed), [`buffer_capacity`](Self::buffer_capacity) |
 pub struct WriteOptions<E = io::Error> {
     settings: Settings,
     error: PhantomData<fn() -> E>,
@@ -319,19 +333,23 @@ impl<E> WriteOptions<E> {
     ///
     /// Such files are mount points (containers bind-mount `/etc/resolv.conf`), another user's file in a
     /// sticky directory, and files in a directory in which the caller may not create any (a service's
-    /// configuration in `/etc`; `/proc`, `/sys` and cgroup files). The content is still staged, and copied only after the closure
-    /// has returned `Ok`; but the copying is not atomic: a reader may see a part of the content, and
-    /// a kill or a power cut leaves a part.
+    /// configuration in `/etc`; `/proc`, `/sys` and cgroup files). The content is still staged, and
+    /// copied only after the closure has returned `Ok`; but the copying is not atomic: a reader may see
+    /// a part of the content, and a kill or a power cut leaves a part.
     ///
     /// ```
+    /// # #[cfg(target_os = "linux")] {
     /// use std::io::Write;
-    /// use write_atomically::WriteOptions;
+    /// use write_atomically::{Error, Hint, WriteOptions};
     ///
-    /// # let directory = tempfile::tempdir()?;
-    /// # let path = directory.path().join("resolv.conf");
-    /// let options = WriteOptions::new().in_place_fallback(true);
-    /// options.write(&path, |w| writeln!(w, "nameserver 127.0.0.1"))?;
-    /// # assert_eq!(std::fs::read_to_string(&path)?, "nameserver 127.0.0.1\n");
+    /// let name = "/proc/thread-self/comm"; // no file can be created beside it
+    /// let refused = WriteOptions::new().write(name, |w| w.write_all(b"worker")).unwrap_err();
+    /// let hint = Error::find(&refused).and_then(Error::hint);
+    /// assert_eq!(hint, Some(Hint::UnwritableDirectory));
+    ///
+    /// WriteOptions::new().in_place_fallback(true).write(name, |w| w.write_all(b"worker"))?;
+    /// assert_eq!(std::fs::read_to_string(name)?, "worker\n");
+    /// # }
     /// # std::io::Result::Ok(())
     /// ```
     pub fn in_place_fallback(self, fall_back: bool) -> Self {

@@ -42,7 +42,11 @@ mod in_place;
 #[cfg(target_os = "linux")]
 mod kept;
 #[cfg(target_os = "linux")]
+mod links;
+#[cfg(target_os = "linux")]
 mod metadata;
+#[cfg(target_os = "linux")]
+mod numbers;
 #[cfg(target_os = "linux")]
 mod parents;
 #[cfg(target_os = "linux")]
