@@ -90,6 +90,10 @@ fn describe(version: u32, error: &anyhow::Error) -> String {
     format!("failed {version} replaced={replaced} step={step} {error:#}").replace('\n', " ")
 }
 
+/// The role in which the program does nothing but install a filter: `tests/proof/run` looks whether that
+/// ends.
+pub const FILTER_ROLE: &str = "filter";
+
 /// Lets the kernel answer as if it, or the filesystem, lacked something.
 pub fn pretend(missing: Missing) -> anyhow::Result<()> {
     let bits_set = |argument, bits: u64| {
