@@ -1,7 +1,7 @@
 //! The asynchronous functions beside the synchronous ones and `tokio::fs`, in one run: medians of rounds
 //! in which each has its turn, and ratios to the first of each table.
 //!
-//!     WRITE_ATOMICALLY_BENCH_DIR=/mnt/ext4 cargo bench --features tokio --bench tokio
+//!     WRITE_ATOMICALLY_BENCH_DIR=/mnt/ext4 cargo bench --features tokio --bench tokio [-- small streams pieces concurrent memory]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,12 +30,20 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    small(&runtime, &path);
-    stream(&runtime, &path, 64 << 10);
-    stream(&runtime, &path, MIB);
-    pieces(&runtime, &path);
-    concurrent(&runtime, &directory);
-    memory(&runtime, &directory);
+    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |part: &str| only.is_empty() || only.iter().any(|only| only == part);
+    for part in ["small", "streams", "pieces", "concurrent", "memory"] {
+        match part {
+            _ if !is_wanted(part) => {}
+            "small" => small(&runtime, &path),
+            "streams" => {
+                [64 << 10, MIB].into_iter().for_each(|piece| stream(&runtime, &path, piece))
+            }
+            "pieces" => pieces(&runtime, &path),
+            "concurrent" => concurrent(&runtime, &directory),
+            _ => memory(&runtime, &directory),
+        }
+    }
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
@@ -145,7 +153,7 @@ fn pieces(runtime: &Runtime, path: &Path) {
         }
         file.flush().await.unwrap();
     });
-    let mut run = move || (unbuffered.1)() * 100;
+    let run = move || (unbuffered.1)() * 100;
     let contenders = vec![
         contender("synchronous", || {
             let write = |w: &mut write_atomically::Writer| {
@@ -170,7 +178,7 @@ fn pieces(runtime: &Runtime, path: &Path) {
             }
             file.flush().await.unwrap();
         }),
-        ("tokio::fs::File, a hundredth, times 100", Box::new(move || run())),
+        ("tokio::fs::File, a hundredth, times 100", Box::new(run)),
     ];
     compare("10 million write_alls of 10 bytes, relaxed", 5, contenders);
 }
