@@ -67,7 +67,8 @@
 //! # Features
 //!
 //! * `anyhow` (on by default): the functions at the root, except [`write()`].
-//! * `tokio`: the same functions with asynchronous closures, in the module `tokio`.
+//! * `tokio`: the same functions with asynchronous closures, for services and downloaders, in the
+//!   module `tokio`; it adds the crate of that name.
 //! * `cli`: the command `write-atomically`; it adds nothing to the library.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

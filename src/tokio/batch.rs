@@ -63,7 +63,8 @@ impl<E: From<io::Error>> WriteOptions<E> {
             &Settings { buffer_capacity: Some(0), ..settings.clone() },
             call.request.owner,
         )?;
-        let (pool, place) = (call.pool.clone(), Place::Here(Held::new(&call.pool, files)));
+        let (pool, place) =
+            (call.pool.clone(), Place::Here(Held::new(&call.pool, Box::new(files))));
         let mut batch = Batch { settings, pool, place, complete: 0, error: PhantomData };
         let filled = call.inside(fill(&mut batch)).await;
         let files = batch.take().await;
@@ -99,7 +100,7 @@ pub struct Batch<E = io::Error> {
 
 /// Where the files are that are complete.
 enum Place {
-    Here(Held<Files>),
+    Here(Held<Box<Files>>),
     Away(Job<Returned>),
     /// Lost with the runtime.
     Gone,
@@ -107,7 +108,7 @@ enum Place {
 
 /// What comes back from the pool.
 struct Returned {
-    files: Files,
+    files: Box<Files>,
     result: io::Result<Step>,
 }
 
@@ -135,7 +136,7 @@ impl<E> Batch<E> {
     }
 
     /// Waits until the files are here. If a call on them was cancelled, its file is not one of them.
-    async fn take(&mut self) -> io::Result<Files> {
+    async fn take(&mut self) -> io::Result<Box<Files>> {
         let Place::Away(job) = &mut self.place else { return self.take_here() };
         let returned = poll_fn(|context| Pin::new(&mut *job).poll(context)).await;
         self.place = Place::Gone;
@@ -148,7 +149,7 @@ impl<E> Batch<E> {
         Ok(files)
     }
 
-    fn take_here(&mut self) -> io::Result<Files> {
+    fn take_here(&mut self) -> io::Result<Box<Files>> {
         match mem::replace(&mut self.place, Place::Gone) {
             Place::Here(held) => held.take().ok_or_else(shut_down),
             Place::Away(_) | Place::Gone => Err(shut_down()),

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,35 +14,17 @@ use std::time::Duration;
 use ::tokio::time::{self, Instant};
 
 use super::pool::{Held, Pool, shut_down};
+use super::request::Request;
 use super::writer::Writer;
 use crate::error::Error;
-use crate::protocol::claim::{self, Asker};
-use crate::protocol::lock::{Nested, Owner, SHORTEST_PAUSE, Wait};
+use crate::protocol::claim;
+use crate::protocol::lock::{Nested, Owner, SHORTEST_PAUSE};
 use crate::protocol::output::Output;
 use crate::settings::Settings;
 
 ::tokio::task_local! {
     /// The innermost call whose closure runs now.
     static AROUND: Owner;
-}
-
-/// What is asked for, for the jobs on the pool.
-pub(crate) struct Request {
-    pub(crate) path: PathBuf,
-    pub(crate) settings: Settings,
-    pub(crate) owner: Owner,
-}
-
-impl Request {
-    /// One who never waits on a thread of the pool.
-    pub(crate) fn asker(&self) -> Asker {
-        Asker { owner: self.owner, wait: Wait::Never }
-    }
-
-    /// Those of a writer without a buffer: [`Writer`] has its own.
-    pub(crate) fn unbuffered(&self) -> Settings {
-        Settings { buffer_capacity: Some(0), ..self.settings.clone() }
-    }
 }
 
 /// What became of asking whether it is this call's turn.

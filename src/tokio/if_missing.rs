@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::call::{Call, Request, Turn};
+use super::call::{Call, Turn};
 use super::options::WriteOptions;
+use super::request::Request;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::operations::if_missing::to_create;

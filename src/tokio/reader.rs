@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use ::tokio::io::{AsyncBufRead, AsyncRead, AsyncSeek, ReadBuf};
 
-use super::call::Request;
 use super::pool::{Held, Job, Pool, shut_down};
+use super::request::Request;
 use crate::reader;
 use crate::writer::capacity_at;
 

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use super::call::{Call, Request, Turn};
+use super::call::{Call, Turn};
 use super::options::WriteOptions;
 use super::pool::Held;
 use super::reader::Reader;
+use super::request::Request;
 use super::writer::Writer;
 use crate::error::Error;
 use crate::operations::update::{Old, Subject, created_meanwhile};

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use ::tokio::io::{AsyncSeek, AsyncWrite};
 
-use super::call::Request;
 use super::pool::{Job, Pool, shut_down};
+use super::request::Request;
 use super::rest::Rest;
 use crate::error::Error;
 use crate::protocol::output::{Complete, Output};

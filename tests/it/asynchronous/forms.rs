@@ -131,3 +131,46 @@ fn without_a_runtime_the_panic_is_that_of_tokio() {
     assert!(message.unwrap().contains("must be called from the context of a Tokio 1.x runtime"));
     assert_state(&directory, Some("old"));
 }
+
+/// Wakes the thread that waits in [`run_without_tokio`].
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn run_without_tokio<F: Future>(future: F) -> F::Output {
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        let mut context = std::task::Context::from_waker(&waker);
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn another_executor_awaits_what_a_runtime_runs() {
+    let directory = prepare("here", Some("old"));
+    let runtime = runtime("threads");
+    let writing = runtime.spawn(write_atomically::tokio::write(directory.join("file"), "new"));
+    run_without_tokio(writing).unwrap().unwrap();
+    assert_state(&directory, Some("new"));
+}
+
+/// The runtime is entered here, and another executor polls.
+#[test]
+fn another_executor_polls_within_a_runtime() {
+    let directory = prepare("here", Some("old"));
+    let runtime = runtime("threads");
+    let _entered = runtime.enter();
+    run_without_tokio(write_atomically(directory.join("file"), async |w| {
+        Ok(w.write_all(b"new").await?)
+    }))
+    .unwrap();
+    assert_state(&directory, Some("new"));
+}
