@@ -55,7 +55,7 @@ pub(crate) enum Length {
 
 /// What became of an attempt to publish.
 pub(crate) enum Publication {
-    Done(Published),
+    Done(Box<Published>),
     /// Another writer was faster, and nothing may be replaced. This is the content.
     Exists(Arc<File>),
 }
@@ -112,7 +112,8 @@ impl Written {
             Ok(Some(name)) => {
                 let Written { destination, settings, content, .. } = self;
                 let file = content.file().clone();
-                Ok(Publication::Done(Published { destination, settings, file, _name: name }))
+                let published = Published { destination, settings, file, _name: name };
+                Ok(Publication::Done(Box::new(published)))
             }
             Ok(None) => Ok(Publication::Exists(self.content.file().clone())),
             Err(error) => {
