@@ -6,8 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
+mod hints;
 mod options;
 mod results;
+mod several;
 mod signals;
 mod terminal;
 
