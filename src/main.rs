@@ -2,11 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod cli {
+    pub mod accept;
     pub mod args;
     pub mod failure;
+    pub mod help;
     pub mod job;
     pub mod platform;
     pub mod progress;
+    pub mod several;
+    pub mod values;
+    pub mod waiting;
 }
 
 use std::process;
@@ -30,6 +35,6 @@ fn main() {
     drop(progress);
     process::exit(match outcome {
         Ok(()) => 0,
-        Err(failure) => failure.report(&job.destination, job.quiet),
+        Err(failure) => failure.report(&job.subject(), job.quiet),
     })
 }

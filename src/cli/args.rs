@@ -6,47 +6,54 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum, ValueHint};
+use clap::{CommandFactory, Parser, ValueHint};
 use clap_complete::Shell;
-use clap_lex::OsStrExt;
-use clap_mangen::Man;
-use clap_mangen::roff::{Roff, roman};
-use write_atomically::{Durability, WriteOptions};
+use write_atomically::WriteOptions;
 
 use super::failure::say;
-use super::job::{Job, Producer, Program, When};
+use super::help;
+use super::job::{Job, Producer, Program, Requirements, When};
 use super::progress::Show;
+use super::several;
+use super::values::{HowDurable, age, check, permission_bits, seconds};
 
 /// Only write the file if the command succeeds
 ///
 /// Runs COMMAND and writes what it prints to the file DEST. DEST appears, or changes, in one step
 /// when COMMAND has exited with status 0: all of it, and safe from a power cut. If COMMAND fails, is
-/// killed or can't be found, DEST stays exactly as it was, and nothing else is left behind. Neither
-/// is anything if this program is killed.
+/// killed or can't be found, DEST stays exactly as it was, and nothing else is left behind. If this
+/// program is killed by SIGKILL, DEST stays as it was, too; one hidden entry may stay beside it, which
+/// the next write of DEST removes.
 ///
-/// What COMMAND prints goes straight into an unnamed file on DEST's filesystem, not through this
-/// program. What can't work (a missing or unwritable directory, a full name) fails before COMMAND is
-/// started.
+/// What COMMAND prints goes straight into a hidden file on DEST's filesystem, not through this
+/// program; the file has no name where the filesystem allows that. What can't work (a missing or
+/// unwritable directory, a full name) fails before COMMAND is started.
 ///
-/// DEST keeps its permissions, owner, ACL and extended attributes. A symbolic link stays one, and
-/// what it leads to is written. A device, FIFO or `/dev/stdout` is not replaced; it gets the whole
-/// content when COMMAND has succeeded.
+/// DEST keeps its permissions, and its owner, group, ACL and `user.*` attributes where this user may
+/// set them. A symbolic link stays one, and what it leads to is written. A device, FIFO or
+/// `/dev/stdout` is not replaced; it gets the whole content when COMMAND has succeeded.
 ///
 /// Without COMMAND, standard input is read until it ends and then becomes DEST, so DEST may be what
 /// the producer reads: `sort list | write-atomically list`.
 ///
+/// With several DESTs, COMMAND writes a file for each, at the paths that replace `{1}`, `{2}` and so on in
+/// its arguments. All are complete and safe before the first is published; then they are published one
+/// after the other.
+///
 /// Mind that a producer that fails can't be seen through a pipe: its output just ends early, and what
 /// there is of it is published. The form that sees it is `write-atomically DEST -- PRODUCER`, or,
-/// for a whole pipeline, `write-atomically DEST -- bash -o pipefail -c 'a | b'`.
+/// for a whole pipeline, `write-atomically DEST -- bash -o pipefail -c 'a | b'`. --refuse-empty sees one
+/// that fails before it prints anything.
 #[derive(Parser, Debug)]
 #[command(
     name = "write-atomically",
     version,
     override_usage = "write-atomically [OPTIONS] DEST -- COMMAND [ARG]...\n       \
                       write-atomically [OPTIONS] DEST < INPUT\n       \
+                      write-atomically [OPTIONS] DEST DEST... -- COMMAND ARG...\n       \
                       write-atomically --sweep DIR --older-than AGE",
     after_help = "A producer that fails can't be seen through a pipe. `DEST -- COMMAND` sees it.",
-    after_long_help = afterword()
+    after_long_help = help::afterword()
 )]
 struct Args {
     /// The file to write, or, with --dir, the directory
@@ -54,7 +61,7 @@ struct Args {
     /// A name that starts with a dash goes after two of them, or is written with its directory:
     /// `write-atomically -- -name -- COMMAND`, `write-atomically ./-name -- COMMAND`.
     #[arg(value_name = "DEST", value_hint = ValueHint::AnyPath)]
-    destination: Option<PathBuf>,
+    destinations: Vec<PathBuf>,
 
     /// The command that produces the content, and its arguments
     ///
@@ -82,7 +89,8 @@ struct Args {
 
     /// Keep the old content, and add the new one at its end
     ///
-    /// Those who append to the same file at once wait for each other.
+    /// Those who append to the same file at once wait for each other. Where DEST does not exist yet, two
+    /// users may both be about to create it: then one of them fails, and nothing is lost.
     #[arg(long, short, conflicts_with = "dir")]
     append: bool,
 
@@ -93,8 +101,27 @@ struct Args {
     dir: bool,
 
     /// What stands for the path in COMMAND's arguments; with '' nothing does
+    ///
+    /// With several DESTs their numbers go inside a closing bracket, or to the end: `{1}`, `@1`. COMMANDs
+    /// that mean `{}` as it is need this option: `find -exec`, `xargs -I{}`, `jq '{}'`, `curl -d '{}'`.
     #[arg(long, value_name = "TEXT", default_value = "{}", hide_default_value = true)]
     placeholder: String,
+
+    /// Fail if there is no content: an empty file, or with --dir an empty directory
+    ///
+    /// With --append it is the new part that must not be empty.
+    #[arg(long)]
+    refuse_empty: bool,
+
+    /// Publish only if CMD succeeds; `{}` in it is the path of the new content: 'visudo -cf {}'
+    ///
+    /// sh(1) runs CMD, with the path quoted (Windows: CMD's words are separated by spaces). It runs before
+    /// anything is published, at a path with DEST's own name in a hidden directory beside DEST; with
+    /// several DESTs once for each, with --append on a copy of the whole new content. Its standard
+    /// input is empty. It may change the content. So DEST has to be something that can be
+    /// replaced: no device, no FIFO.
+    #[arg(long, value_name = "CMD", value_parser = check, value_hint = ValueHint::CommandString)]
+    check: Option<String>,
 
     /// The file's permission bits, exactly, in octal: 600, 0644
     #[arg(long, value_name = "MODE", value_parser = permission_bits)]
@@ -128,8 +155,8 @@ struct Args {
 
     /// Write into DEST, not atomically, if it is a file that can't be renamed over
     ///
-    /// That is one that was bind-mounted, as containers do with `/etc/resolv.conf`, or somebody
-    /// else's in a sticky directory.
+    /// That is one that was bind-mounted, as containers do with `/etc/resolv.conf`, somebody else's in a
+    /// sticky directory, or one in a directory where this user can't create files.
     #[arg(long)]
     in_place_fallback: bool,
 
@@ -154,7 +181,7 @@ struct Args {
     /// A write removes what a killed one has left of the same DEST on the same machine. In a directory that
     /// several machines share, what a machine leaves that dies stays, and is removed by this.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "older_than",
-          conflicts_with_all = ["destination", "command"])]
+          conflicts_with_all = ["destinations", "command"])]
     sweep: Option<PathBuf>,
 
     /// With --sweep: what other machines have not changed for so long (90s, 30m, 24h, 7d)
@@ -173,131 +200,9 @@ struct Args {
     man: bool,
 }
 
-const EXAMPLES: &str = "\
-  In a shell script; a failed query leaves yesterday's report:
-    write-atomically report.csv -- psql --csv -f report.sql
-
-  A pipeline, of which every part must succeed:
-    write-atomically top.txt -- bash -o pipefail -c 'zcat log.gz | sort | uniq -c'
-
-  A program that wants a path instead of printing:
-    write-atomically model.onnx -- python export.py --output {}
-
-  A whole directory:
-    write-atomically --dir site -- mdbook build --dest-dir {}
-
-  A rule of a Makefile that leaves no half-written target, which would look up to date:
-    %.json: %.yaml
-            write-atomically $@ -- yq -o json $<
-
-  In a crontab; nothing reads a list that is still being downloaded:
-    15 4 * * * write-atomically -q /srv/block.list -- curl -fsS https://example.org/list
-
-  Instead of sponge(1):
-    sort names | write-atomically names
-";
-
-const EXIT_STATUS: &str = "\
-  0       DEST is written, or need not be (--if-missing, --if-changed)
-  2       the options make no sense
-  123     DEST exists (--create)
-  124     others have not finished DEST within --wait SECONDS
-  125     this program failed; DEST is unchanged unless the message says otherwise
-  126     COMMAND can't be executed
-  127     COMMAND is not found
-  128+N   COMMAND was killed by signal N
-  else    COMMAND's own
-";
-
-const SIGNALS: &str = "\
-  SIGINT, SIGTERM and SIGHUP are passed on to COMMAND, unless the terminal has sent them to both.
-  This program waits for COMMAND's end, publishes nothing, and ends by the same signal. One that
-  comes when COMMAND has succeeded and what it wrote is being published comes too late. After
-  SIGKILL, COMMAND may run on; what it writes is lost.
-";
-
-/// What the help and the manual page end with.
-const AFTERWORD: [(&str, &str); 3] =
-    [("Examples", EXAMPLES), ("Exit status", EXIT_STATUS), ("Signals", SIGNALS)];
-
-fn afterword() -> String {
-    let sections: Vec<_> =
-        AFTERWORD.iter().map(|(title, text)| format!("{title}:\n{text}")).collect();
-    sections.join("\n")
-}
-
-/// The manual page. What follows the options is shown as it is, line by line.
-fn manual() -> io::Result<Vec<u8>> {
-    let mut page = Vec::new();
-    let man = Man::new(Args::command());
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
-    for (title, text) in AFTERWORD {
-        let mut section = Roff::new();
-        section.control("SH", [title.to_uppercase().as_str()]).control("nf", []);
-        for line in text.lines() {
-            section.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
-        }
-        section.control("fi", []).to_writer(&mut page)?;
-    }
-    man.render_version_section(&mut page)?;
-    Ok(page)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum HowDurable {
-    /// The new content
-    Durable,
-    /// The old content or the new, whole
-    Consistent,
-    /// Whatever the filesystem makes of it: nothing is synced
-    Relaxed,
-}
-
-impl From<HowDurable> for Durability {
-    fn from(how: HowDurable) -> Self {
-        match how {
-            HowDurable::Durable => Durability::Durable,
-            HowDurable::Consistent => Durability::Consistent,
-            HowDurable::Relaxed => Durability::Relaxed,
-        }
-    }
-}
-
-fn permission_bits(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    match u32::from_str_radix(digits, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err("not an octal number from 0 to 7777".to_owned()),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "not a number of seconds".to_owned())
-}
-
-/// A number and a unit.
-fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || "not a number with one of the units s, m, h, d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
-}
-
 /// What the command line asks for.
 pub enum Request {
-    Write(Job),
+    Write(Box<Job>),
     Sweep { directory: PathBuf, older_than: Duration },
     Print(Vec<u8>),
 }
@@ -312,7 +217,7 @@ impl Request {
             return Request::Print(script);
         }
         if args.man {
-            return match manual() {
+            return match help::manual(Args::command()) {
                 Ok(page) => Request::Print(page),
                 Err(error) => Args::command().error(ErrorKind::Io, error).exit(),
             };
@@ -320,8 +225,13 @@ impl Request {
         if let (Some(directory), Some(older_than)) = (args.sweep.clone(), args.older_than) {
             return Request::Sweep { directory, older_than };
         }
+        // clap does not enforce `requires` where the argument that is required conflicts with one that is there.
+        if args.older_than.is_some() {
+            let message = "--older-than needs --sweep";
+            Args::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+        }
         match args.into_job() {
-            Ok(job) => Request::Write(job),
+            Ok(job) => Request::Write(Box::new(job)),
             Err((kind, message)) => Args::command().error(kind, message).exit(),
         }
     }
@@ -365,7 +275,7 @@ fn set<T>(
     }
 }
 
-type Complaint = (ErrorKind, &'static str);
+pub type Complaint = (ErrorKind, &'static str);
 
 impl Args {
     fn into_job(mut self) -> Result<Job, Complaint> {
@@ -373,30 +283,46 @@ impl Args {
         if self.older_than.is_some() {
             return Err((ErrorKind::MissingRequiredArgument, "--older-than goes with --sweep"));
         }
+        let mut others = self.take_destinations()?;
+        let destination = others.remove(0);
+        let producer = self.producer(others.len())?;
+        if !others.is_empty() {
+            self.check_several(&destination, &others)?;
+        }
         Ok(Job {
-            destination: self.take_destination()?,
+            destination,
+            others,
             options: self.options(),
             when: self.when(),
+            requirements: Requirements {
+                refuse_empty: self.refuse_empty,
+                check: self.check.take(),
+            },
             quiet: self.quiet,
             progress: self.show(),
-            producer: self.producer()?,
+            producer,
         })
     }
 
     /// After a first `--`, all that clap knows is that these are no options: `-- DEST -- COMMAND`.
-    fn take_destination(&mut self) -> Result<PathBuf, Complaint> {
-        if let Some(destination) = self.destination.take() {
-            return Ok(destination);
+    fn take_destinations(&mut self) -> Result<Vec<PathBuf>, Complaint> {
+        if !self.destinations.is_empty() {
+            return Ok(std::mem::take(&mut self.destinations));
         }
-        let mut rest = std::mem::take(&mut self.command).into_iter();
-        match (rest.next(), rest.next()) {
-            (Some(destination), None) => Ok(destination.into()),
-            (Some(destination), Some(dashes)) if dashes == "--" => {
-                self.command = rest.collect();
-                Ok(destination.into())
+        let mut rest = std::mem::take(&mut self.command);
+        let dashes = rest.iter().position(|argument| argument == "--");
+        match (dashes, rest.len()) {
+            (None, 1) => {}
+            (Some(dashes), _) if dashes > 0 => {
+                self.command = rest.split_off(dashes + 1);
+                rest.truncate(dashes);
             }
-            _ => Err((ErrorKind::MissingRequiredArgument, "DEST is missing: where to write to")),
+            _ => {
+                let message = "DEST is missing: where to write to";
+                return Err((ErrorKind::MissingRequiredArgument, message));
+            }
         }
+        Ok(rest.into_iter().map(PathBuf::from).collect())
     }
 
     fn options(&self) -> WriteOptions {
@@ -429,19 +355,38 @@ impl Args {
         }
     }
 
-    fn producer(self) -> Result<Producer, Complaint> {
-        let placeholder = self.placeholder;
-        let mut command = self.command.into_iter();
+    /// What makes no sense, or what a batch can't do.
+    fn check_several(&self, first: &Path, others: &[PathBuf]) -> Result<(), Complaint> {
+        let conflicts = self.when() != When::Always
+            || self.dir
+            || self.keep_failed.is_some()
+            || self.in_place_fallback;
+        if conflicts {
+            let message = "several DESTs can't be used with --if-missing, --create, --if-changed, \
+                           --append, --dir, --keep-failed or --in-place-fallback";
+            return Err((ErrorKind::ArgumentConflict, message));
+        }
+        let mut before = vec![first];
+        for other in others {
+            if before.contains(&&**other) {
+                return Err((ErrorKind::ArgumentConflict, "a DEST is named twice"));
+            }
+            before.push(other);
+        }
+        Ok(())
+    }
+
+    /// `others` is the number of destinations after the first.
+    fn producer(&mut self, others: usize) -> Result<Producer, Complaint> {
+        let mut command = std::mem::take(&mut self.command).into_iter();
         let program = command.next().map(|name| Program {
             name,
             arguments: command.collect(),
-            placeholder: placeholder.clone(),
+            placeholder: self.placeholder.clone(),
         });
-        let is_there = |argument: &OsString| OsStrExt::contains(&**argument, &placeholder);
-        let has_path =
-            |program: &Program| !placeholder.is_empty() && program.arguments.iter().any(is_there);
         match program {
-            Some(program) if has_path(&program) => match self.dir {
+            _ if others > 0 => several::producer(program, others + 1),
+            Some(program) if program.has(&self.placeholder) => match self.dir {
                 true => Ok(Producer::Directory(program)),
                 false => Ok(Producer::File(program)),
             },

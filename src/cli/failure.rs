@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use write_atomically::{Error, Hint, Outcome, Step};
@@ -22,8 +22,14 @@ pub enum Failure {
     Start { program: PathBuf, error: io::Error },
     /// The command did not succeed.
     Command { program: PathBuf, status: ExitStatus },
-    /// The command succeeded, but left nothing at the path that it was given.
-    NothingWritten { program: PathBuf },
+    /// The command did not succeed, and left nothing at the path that took the place of this.
+    CommandAtPath { program: PathBuf, status: ExitStatus, placeholder: String },
+    /// The command succeeded, but left nothing at the path that took the place of this.
+    NothingWritten { program: PathBuf, placeholder: String },
+    /// With --refuse-empty: there is no content.
+    Empty,
+    /// With --check: the content was refused.
+    Refused { check: String, status: ExitStatus },
     /// With --create: the destination exists.
     Exists,
     /// A signal asked this program to end.
@@ -36,6 +42,8 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The content was refused.
+const REFUSED: i32 = 122;
 /// With --create: the destination exists.
 const EXISTS: i32 = 123;
 /// Another process has had the destination's lock for as long as --wait says. timeout(1) has the same.
@@ -48,29 +56,41 @@ const NOT_FOUND: i32 = 127;
 
 impl Failure {
     /// Says it on standard error and returns the exit status. After a signal, this program ends by the
-    /// same signal: a shell stops its loop only then.
-    pub fn report(&self, destination: &Path, quiet: bool) -> i32 {
-        let has_said_why = matches!(self, Failure::Command { .. } | Failure::Signal(_));
+    /// same signal: a shell stops its loop only then. `subject` is the destination, and its verb.
+    pub fn report(&self, subject: &str, quiet: bool) -> i32 {
+        let has_said_why = matches!(
+            self,
+            Failure::Command { .. } | Failure::CommandAtPath { .. } | Failure::Signal(_)
+        );
         if !(quiet && has_said_why) {
-            say(format_args!("write-atomically: {}", self.message(destination)));
+            say(format_args!("write-atomically: {}", self.message(subject)));
         }
         match self {
             Failure::Exists => EXISTS,
+            Failure::Empty | Failure::Refused { .. } => REFUSED,
             Failure::Io(error) => own_status(error),
             Failure::Copy(_) | Failure::Sync(_) | Failure::NothingWritten { .. } => OWN_FAILURE,
             Failure::Start { error, .. } if error.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Start { .. } => NOT_EXECUTABLE,
-            Failure::Command { status, .. } => platform::exit_code(*status),
+            Failure::Command { status, .. } | Failure::CommandAtPath { status, .. } => {
+                platform::exit_code(*status)
+            }
             Failure::Signal(signal) => signal.die(),
         }
     }
 
-    fn message(&self, destination: &Path) -> String {
-        let cause = match self {
-            Failure::Io(error) => match Error::find(error) {
-                Some(error) => return explain(error),
-                None => error.to_string(),
-            },
+    fn message(&self, subject: &str) -> String {
+        if let Failure::Io(error) = self {
+            if let Some(error) = Error::find(error) {
+                return explain(error);
+            }
+        }
+        format!("{subject} unchanged: {}", self.cause())
+    }
+
+    fn cause(&self) -> String {
+        match self {
+            Failure::Io(error) => error.to_string(),
             Failure::Copy(error) => format!("failed to copy standard input: {error}"),
             Failure::Sync(error) => format!("failed to sync: {error}"),
             Failure::Start { program, error } => {
@@ -79,14 +99,30 @@ impl Failure {
             Failure::Command { program, status } => {
                 format!("`{}` failed: {}", program.display(), platform::describe(*status))
             }
-            Failure::NothingWritten { program } => {
-                format!("`{}` has written nothing at the path that it was given", program.display())
+            Failure::CommandAtPath { program, status, placeholder } => {
+                let (program, status) = (program.display(), platform::describe(*status));
+                format!("`{program}` failed: {status}; {}", as_it_is(placeholder))
+            }
+            Failure::NothingWritten { program, placeholder } => {
+                let program = program.display();
+                format!("`{program}` has written {}", as_it_is(placeholder))
+            }
+            Failure::Empty => "there is no content, and --refuse-empty refuses that".to_owned(),
+            Failure::Refused { check, status } => {
+                format!("`{check}` refused the content: {}", platform::describe(*status))
             }
             Failure::Exists => "it exists".to_owned(),
             Failure::Signal(signal) => format!("ended by {signal}"),
-        };
-        format!("`{}` is unchanged: {cause}", destination.display())
+        }
     }
+}
+
+/// `find -exec`, `xargs -I{}`, `jq '{}'` and `curl -d '{}'` mean the placeholder as it is.
+fn as_it_is(placeholder: &str) -> String {
+    format!(
+        "nothing at the path that took the place of `{placeholder}` (if `{placeholder}` is meant as it \
+         is: --placeholder '')"
+    )
 }
 
 /// The exit status for an error of the library's.
@@ -119,7 +155,7 @@ fn explain(error: &Error) -> String {
         }
         Some(Hint::NotReplaceable) => {
             "it is a device, a FIFO, a socket or an open file, which can't be replaced; a COMMAND that \
-             prints can write it"
+             prints can write it, without --check"
         }
         Some(Hint::KeptAtDestination) => "--keep-failed names the destination itself",
         Some(Hint::KeepsOnlyFiles) => "--keep-failed saves files, not directories",

@@ -6,20 +6,25 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use clap_lex::OsStrExt;
 use fs_err as fs;
 use write_atomically::{Durability, Reader, WriteOptions, Writer};
 
 use super::failure::Failure;
-use super::platform::Signals;
+use super::platform::{self, Signals};
 use super::progress::{Progress, Show};
+use super::waiting::Waiting;
 
 /// One destination to be written.
 pub struct Job {
     pub destination: PathBuf,
+    /// Written by the same command.
+    pub others: Vec<PathBuf>,
     pub options: WriteOptions,
     pub when: When,
+    pub requirements: Requirements,
     pub producer: Producer,
     pub quiet: bool,
     pub progress: Show,
@@ -36,6 +41,13 @@ pub enum When {
     Append,
 }
 
+/// What new content must be like to be published.
+pub struct Requirements {
+    pub refuse_empty: bool,
+    /// For the shell, with `{}` for the path of the content.
+    pub check: Option<String>,
+}
+
 /// Where the content comes from.
 pub enum Producer {
     StandardInput,
@@ -43,6 +55,8 @@ pub enum Producer {
     Output(Program),
     /// A command that is given the path of a file to write.
     File(Program),
+    /// A command that is given the paths of several files to write.
+    Files(Program),
     /// A command that is given the path of a directory to fill.
     Directory(Program),
 }
@@ -62,20 +76,58 @@ impl Program {
         command
     }
 
-    fn command_for(&self, path: &Path) -> Command {
+    /// Each placeholder is replaced by its path.
+    pub fn command_for(&self, places: &[(String, &Path)]) -> Command {
         let mut command = Command::new(&self.name);
-        let arguments = self.arguments.iter();
-        command.args(arguments.map(|argument| replace(argument, &self.placeholder, path)));
+        command.args(self.arguments.iter().map(|argument| replace(argument, places)));
         command
+    }
+
+    /// Whether a placeholder is among the arguments.
+    pub fn has(&self, placeholder: &str) -> bool {
+        let is_in = |argument: &OsString| OsStrExt::contains(&**argument, placeholder);
+        !placeholder.is_empty() && self.arguments.iter().any(is_in)
     }
 }
 
 impl Job {
+    pub fn destinations(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.destination).chain(&self.others).map(PathBuf::as_path)
+    }
+
+    /// The destinations, as the beginning of a sentence: `a` and `b` are
+    pub fn subject(&self) -> String {
+        let names: Vec<_> =
+            self.destinations().map(|path| format!("`{}`", path.display())).collect();
+        match &names[..] {
+            [one] => format!("{one} is"),
+            [first @ .., last] => format!("{} and {last} are", first.join(", ")),
+            [] => String::new(),
+        }
+    }
+
     pub fn run(&self, signals: &Signals, progress: &Progress) -> Result<(), Failure> {
-        let run = Run { job: self, signals, progress };
+        let waits = matches!(self.when, When::Append | When::MissingElseSkip);
+        let shows = progress.shows_on_terminal();
+        let waiting = waits.then(|| {
+            progress.pause();
+            Waiting::begin(&self.destination, shows)
+        });
+        let run = Run { job: self, signals, progress, waiting: Mutex::new(waiting) };
+        let is_checked = self.requirements.check.is_some();
         match &self.producer {
             Producer::Directory(program) => run.fill_directory(program),
-            Producer::File(program) => run.fill_path(program),
+            Producer::Files(program) => run.fill_several(program),
+            Producer::File(program) => run.fill_path(|path| run.at_path(program, path)),
+            // A check needs a path.
+            Producer::Output(program) if is_checked => run.fill_path(|path| {
+                run.begin();
+                run.output_to(program, &run.create(path)?)
+            }),
+            Producer::StandardInput if is_checked => run.fill_path(|path| {
+                run.begin();
+                run.copy_standard_input(&run.create(path)?)
+            }),
             Producer::Output(program) => run.write(|w| run.output_to(program, w.file()?)),
             Producer::StandardInput => run.write(|w| run.copy_standard_input(w.file()?)),
         }
@@ -83,30 +135,38 @@ impl Job {
 }
 
 /// A job and what goes with it while it runs.
-struct Run<'a> {
-    job: &'a Job,
+pub struct Run<'a> {
+    pub job: &'a Job,
     signals: &'a Signals,
     progress: &'a Progress,
+    /// For the destination's lock.
+    waiting: Mutex<Option<Waiting>>,
 }
 
 impl Run<'_> {
-    fn options(&self) -> WriteOptions<Failure> {
+    pub fn options(&self) -> WriteOptions<Failure> {
         self.job.options.error()
     }
 
     fn fill_directory(&self, program: &Program) -> Result<(), Failure> {
         let (options, destination) = (self.options(), &self.job.destination);
+        let produce = |path: &Path| {
+            self.at_path(program, path)?;
+            self.accept(path)
+        };
         match self.job.when {
-            When::MissingElseSkip => options
-                .write_dir_if_missing(destination, |path| self.at_path(program, path))
-                .map(drop),
-            _ => options.write_dir(destination, |path| self.at_path(program, path)),
+            When::MissingElseSkip => options.write_dir_if_missing(destination, produce).map(drop),
+            _ => options.write_dir(destination, produce),
         }
     }
 
-    fn fill_path(&self, program: &Program) -> Result<(), Failure> {
+    /// The new content is at a path before it is published.
+    fn fill_path(&self, at_path: impl Fn(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
         let (options, destination) = (self.options(), &self.job.destination);
-        let produce = |path: &Path| self.at_path(program, path);
+        let produce = |path: &Path| {
+            at_path(path)?;
+            self.accept(path)
+        };
         match self.job.when {
             When::Always => options.write_path(destination, produce),
             When::MissingElseSkip => options.write_path_if_missing(destination, produce).map(drop),
@@ -115,8 +175,15 @@ impl Run<'_> {
                 let options = options.follow_symlinks(false);
                 options.write_path_if_missing(destination, produce)?.ok_or(Failure::Exists)
             }
-            When::Changed | When::Append => self.write(|w| self.by_way_of_path(program, w)),
+            When::Changed => self.write(|w| self.by_way_of_path(&produce, w)),
+            // What is to be checked is the old content and the new.
+            When::Append => self.write(|w| self.by_way_of_path(&at_path, w)),
         }
+    }
+
+    /// Creates a file as a shell's redirection does; of new files at paths, the producer decides the mode.
+    fn create(&self, path: &Path) -> io::Result<File> {
+        platform::create_new(path, self.job.options.get_new_file_mode().unwrap_or(0o666))
     }
 
     /// Writes the destination's content, under the condition that was asked for.
@@ -142,7 +209,7 @@ impl Run<'_> {
         produce: &impl Fn(&mut Writer) -> Result<(), Failure>,
         w: &mut Writer,
     ) -> Result<(), Failure> {
-        self.signals.hold_back();
+        self.begin();
         if old.is_some() {
             let old = fs::File::open(&self.job.destination)?;
             w.copy_from(&mut old.into_file())?;
@@ -156,8 +223,10 @@ impl Run<'_> {
         produce: &impl Fn(&mut Writer) -> Result<(), Failure>,
         w: &mut Writer,
     ) -> Result<(), Failure> {
-        self.signals.hold_back();
+        self.begin();
+        let before = w.file()?.metadata()?.len();
         produce(w)?;
+        self.accept_new_part(before, w)?;
         // Content that turns out to be the same is not published.
         let is_relaxed = self.job.options.get_durability() == Durability::Relaxed;
         if self.job.when != When::Changed && !is_relaxed {
@@ -178,51 +247,84 @@ impl Run<'_> {
     /// The command writes straight into the staged file.
     fn output_to(&self, program: &Program, staged: &File) -> Result<(), Failure> {
         self.progress.watch_file(staged);
-        self.succeed(program, program.command().stdout(staged.try_clone()?))
+        self.succeed(program.command().stdout(staged.try_clone()?))
     }
 
     /// The command writes to the path that it is given.
     fn at_path(&self, program: &Program, path: &Path) -> Result<(), Failure> {
-        self.signals.hold_back();
+        self.begin();
         self.progress.watch_path(path);
-        self.succeed(program, &mut program.command_for(path))?;
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Failure::NothingWritten { program: program.name.clone().into() })
+        let places = [(program.placeholder.clone(), path)];
+        match self.succeed(&mut program.command_for(&places)) {
+            Err(Failure::Command { program: name, status }) if is_missing(path) => {
+                let placeholder = program.placeholder.clone();
+                Err(Failure::CommandAtPath { program: name, status, placeholder })
             }
-            _ => Ok(()),
+            done => done.and_then(|()| self.check_written(program, path)),
         }
     }
 
-    /// To compare it or to append it: the command writes to a staging path, which is never published,
-    /// but copied. A new file gets the permissions that the command gave it.
-    fn by_way_of_path(&self, program: &Program, w: &mut Writer) -> Result<(), Failure> {
+    pub fn check_written(&self, program: &Program, path: &Path) -> Result<(), Failure> {
+        match is_missing(path) {
+            true => Err(Failure::NothingWritten {
+                program: program.name.clone().into(),
+                placeholder: program.placeholder.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// To compare it or to append it: it is written to a staging path, which is never published, but copied.
+    /// A new file gets the permissions that the command gave it.
+    fn by_way_of_path(
+        &self,
+        produce: &dyn Fn(&Path) -> Result<(), Failure>,
+        w: &mut Writer,
+    ) -> Result<(), Failure> {
         let keeps_failed = self.job.options.get_keep_failed().is_some();
+        self.aside(&self.job.destination, |path| {
+            let outcome = produce(path);
+            if outcome.is_ok() || (keeps_failed && path.exists()) {
+                copy_with_mode(&mut fs::File::open(path)?.into_file(), w)?;
+            }
+            outcome
+        })
+    }
+
+    /// Lends a staging path next to a destination. What is there afterwards is removed.
+    pub fn aside(
+        &self,
+        destination: &Path,
+        use_path: impl FnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let options = WriteOptions::new()
             .durability(Durability::Relaxed)
             .create_parents(self.job.options.get_create_parents())
             .follow_symlinks(self.job.options.get_follow_symlinks())
             .in_place_fallback(self.job.options.get_in_place_fallback());
-        let aside = options.error().write_path(&self.job.destination, |path| {
-            let outcome = self.at_path(program, path);
-            if outcome.is_ok() || (keeps_failed && path.exists()) {
-                let mut written = fs::File::open(path)?.into_file();
-                w.copy_from(&mut written)?;
-                w.file()?.set_permissions(written.metadata()?.permissions())?;
-            }
-            Err::<Infallible, _>(Aside(outcome))
-        });
-        match aside {
+        let never_published = options
+            .error()
+            .write_path(destination, |path| Err::<Infallible, _>(Aside(use_path(path))));
+        match never_published {
             Err(Aside(outcome)) => outcome,
             Ok(never) => match never {},
         }
     }
 
-    fn succeed(&self, program: &Program, command: &mut Command) -> Result<(), Failure> {
+    /// The destination's lock, if it needs one, is there: what follows has to be cleaned up.
+    pub fn begin(&self) {
+        self.signals.hold_back();
+        let waiting = self.waiting.lock().map(|mut waiting| waiting.take());
+        if let Ok(Some(_)) = waiting {
+            self.progress.go_on();
+        }
+    }
+
+    pub fn succeed(&self, command: &mut Command) -> Result<(), Failure> {
         self.go_on()?;
         let status = self.signals.run(command);
         self.go_on()?;
-        let program = PathBuf::from(&program.name);
+        let program = PathBuf::from(command.get_program());
         match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::Command { program, status }),
@@ -230,7 +332,7 @@ impl Run<'_> {
         }
     }
 
-    fn go_on(&self) -> Result<(), Failure> {
+    pub fn go_on(&self) -> Result<(), Failure> {
         match self.signals.caught() {
             Some(signal) => Err(Failure::Signal(signal)),
             None => Ok(()),
@@ -274,15 +376,29 @@ fn leads_to_open_file(path: &Path) -> bool {
     false
 }
 
-fn replace(argument: &OsStr, placeholder: &str, path: &Path) -> OsString {
+/// Puts the paths into an argument, each in the place of its placeholder.
+fn replace(argument: &OsStr, places: &[(String, &Path)]) -> OsString {
+    let Some(((placeholder, path), others)) = places.split_first() else {
+        return argument.to_owned();
+    };
     let mut replaced = OsString::new();
     for (nth, piece) in OsStrExt::split(argument, placeholder).enumerate() {
         if nth > 0 {
             replaced.push(path);
         }
-        replaced.push(piece);
+        replaced.push(replace(piece, others));
     }
     replaced
+}
+
+fn is_missing(path: &Path) -> bool {
+    matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Copies what a producer has left, for a new file with the permissions that it has there.
+pub fn copy_with_mode(written: &mut File, w: &mut Writer) -> io::Result<()> {
+    w.copy_from(written)?;
+    w.file()?.set_permissions(written.metadata()?.permissions())
 }
 
 /// The way out of a closure whose file is not to be published: how the command ended.

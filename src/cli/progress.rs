@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -29,7 +30,9 @@ const LINES: Duration = Duration::from_secs(10);
 
 /// What is shown on standard error until this is dropped.
 pub struct Progress {
+    show: Show,
     bar: ProgressBar,
+    paused: Arc<AtomicBool>,
     source: Arc<OnceLock<Source>>,
     thread: Option<(Sender<()>, JoinHandle<()>)>,
 }
@@ -39,14 +42,16 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let source = Arc::new(OnceLock::new());
         let (stop, stopped) = mpsc::channel();
-        let line = Line { bar: bar.clone(), source: source.clone(), stopped };
+        let paused = Arc::new(AtomicBool::new(false));
+        let (shared, source_of_line) = (paused.clone(), source.clone());
+        let line = Line { bar: bar.clone(), paused: shared, source: source_of_line, stopped };
         let thread = match (show, io::stderr().is_terminal()) {
             (Show::Never, _) | (Show::IfItTakesLong, false) => None,
             (Show::IfItTakesLong, true) => Some(thread::spawn(move || line.draw(PATIENCE))),
             (Show::Always, true) => Some(thread::spawn(move || line.draw(Duration::ZERO))),
             (Show::Always, false) => Some(thread::spawn(move || line.log())),
         };
-        Progress { bar, source, thread: thread.map(|thread| (stop, thread)) }
+        Progress { show, bar, paused, source, thread: thread.map(|thread| (stop, thread)) }
     }
 
     /// What counts is what is added to the staged file from now on.
@@ -60,6 +65,20 @@ impl Progress {
 
     pub fn watch_path(&self, staged: &Path) {
         let _ = self.source.set(Source::Path(staged.to_owned()));
+    }
+
+    /// Whether somebody is looking who wants to know what happens.
+    pub fn shows_on_terminal(&self) -> bool {
+        self.show != Show::Never && io::stderr().is_terminal()
+    }
+
+    /// Shows nothing on a terminal until [`go_on`](Self::go_on): nothing is written yet.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
+    }
+
+    pub fn go_on(&self) {
+        self.paused.store(false, Ordering::Relaxed);
     }
 
     pub fn say(&self, what: &'static str) {
@@ -102,6 +121,7 @@ impl Source {
 
 struct Line {
     bar: ProgressBar,
+    paused: Arc<AtomicBool>,
     source: Arc<OnceLock<Source>>,
     stopped: Receiver<()>,
 }
@@ -109,8 +129,14 @@ struct Line {
 impl Line {
     fn draw(self, patience: Duration) {
         const TEMPLATE: &str = "{bytes}  {bytes_per_sec}  {elapsed}  {wide_msg}";
-        if self.stops_within(patience) {
-            return;
+        loop {
+            if self.stops_within(patience) {
+                return;
+            }
+            if !self.paused.load(Ordering::Relaxed) {
+                break;
+            }
+            self.bar.reset_elapsed();
         }
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             self.bar.set_style(style);

@@ -58,7 +58,7 @@ pub fn sweep(directory: impl AsRef<Path>, older_than: Duration) -> io::Result<Ve
             Ok(false) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                failure.get_or_insert(Error::new(Step::Sweep, &path.join(name), error));
+                failure.get_or_insert(Error::new(Step::Sweep, path.join(name), error));
             }
         }
     }

@@ -123,7 +123,7 @@ impl Filled {
     /// Replaces nothing: that another writer was faster is the error `exists`.
     pub(crate) fn publish_new(self, exists: impl FnOnce() -> Error) -> Result<Published, Error> {
         let (error, content) = match self.written.publish(Replace::Nothing) {
-            Ok(Publication::Done(published)) => return Ok(published),
+            Ok(Publication::Done(published)) => return Ok(*published),
             Ok(Publication::Exists(content)) => (exists(), *content),
             Err(not_published) => (not_published.error, not_published.content),
         };

@@ -55,7 +55,7 @@ pub(crate) enum Length {
 
 /// What became of an attempt to publish.
 pub(crate) enum Publication {
-    Done(Published),
+    Done(Box<Published>),
     /// Another writer was faster, and nothing may be replaced. This is the content.
     Exists(Box<Content>),
 }
@@ -113,7 +113,8 @@ impl Written {
             Ok(Some(name)) => {
                 let Written { destination, settings, content, .. } = self;
                 let file = content.file().clone();
-                Ok(Publication::Done(Published { destination, settings, file, _name: name }))
+                let published = Published { destination, settings, file, _name: name };
+                Ok(Publication::Done(Box::new(published)))
             }
             Ok(None) => Ok(Publication::Exists(Box::new(self.content))),
             Err(error) => Err(Box::new(NotPublished { error, content: self.content })),

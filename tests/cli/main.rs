@@ -6,9 +6,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
+mod hints;
 mod options;
 mod power;
 mod results;
+mod several;
 mod signals;
 mod terminal;
 

@@ -389,7 +389,7 @@ fn a_sweep_prints_what_it_removes() {
     directory.file("out", "old\n");
     directory.file(".out.write-atomically", "left by a killed writer");
     directory.file(".out.write-atomically-00000000deadbeef", "of another machine, and new");
-    let output = tool(&directory, &["--sweep", ".", "--older-than", "1d"]).output().unwrap();
+    let output = tool(&directory, ["--sweep", ".", "--older-than", "1d"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "./.out.write-atomically\n");
     assert_eq!(directory.listing(), [".out.write-atomically-00000000deadbeef", "out"]);

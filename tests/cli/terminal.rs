@@ -129,3 +129,28 @@ fn the_terminals_interrupt_reaches_the_command_once() {
     assert_eq!(support::read(&directory.join("got")), "got\n");
     assert_eq!(support::read(&directory.join("out")), "old");
 }
+
+#[rstest]
+#[case::append("-a", true)]
+#[case::append_quietly("-qa", false)]
+#[case::if_missing("--if-missing", true)]
+fn on_a_terminal_it_says_what_it_waits_for(#[case] option: &str, #[case] says: bool) {
+    let old = if option == "--if-missing" { None } else { Some("old\n") };
+    let directory = directory(old);
+    let holds = "echo > held; until [ -e go ]; do sleep 0.02; done; echo new";
+    let mut holder = tool_sh(&directory, &[option, "out"], holds).spawn().unwrap();
+    wait_until("the holder's command runs", || directory.join("held").exists());
+    let session = Session::start(tool_sh(&directory, &[option, "out"], "echo new"));
+    thread::sleep(Duration::from_millis(1800));
+    directory.file("go", "");
+    let (shown, status) = session.end();
+    assert_eq!(status.code(), Some(0), "{status}");
+    let id = holder.id();
+    let expected =
+        format!("waiting for `write-atomicall` (process {id}), which has locked `out`\r\n");
+    match says {
+        true => assert!(shown.starts_with(&format!("write-atomically: {expected}")), "{shown:?}"),
+        false => assert_eq!(shown, ""),
+    }
+    assert!(holder.wait().unwrap().success());
+}

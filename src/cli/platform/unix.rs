@@ -1,10 +1,14 @@
 //! Unix: the signals that ask a program to end, and what wait(2) says of a child.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::path::Path;
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,9 +26,13 @@ use signal_hook::low_level;
 pub struct Signal(i32);
 
 impl Signal {
-    /// Ends the program by this signal, as if it had never been caught.
+    /// Ends the program by this signal, as if it had never been caught. Returns the exit status that
+    /// stands for it where that is not possible: pid_namespaces(7), no signal that is not caught has an
+    /// effect on process 1, as which containers run their command.
     pub fn die(self) -> i32 {
-        let _ = low_level::emulate_default_handler(self.0);
+        if process::id() != 1 {
+            let _ = low_level::emulate_default_handler(self.0);
+        }
         128 + self.0
     }
 }
@@ -142,7 +150,7 @@ impl Signals {
 impl Waiting {
     fn deliver(&mut self, signal: i32, for_us_alone: bool) {
         if !self.held_back {
-            Signal(signal).die();
+            process::exit(Signal(signal).die());
         }
         if let Some(wake) = &self.wake {
             wake();
@@ -186,4 +194,86 @@ pub fn describe(status: ExitStatus) -> String {
         Some(signal) => format!("killed by {}", Signal(signal)),
         None => format!("exit status {}", exit_code(status)),
     }
+}
+
+/// Creates a file with a mode, less the umask.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).mode(mode).open(path)
+}
+
+/// The shell, with a path in a text for it. Standard input is empty.
+pub fn shell(text: &str, path: &Path) -> Command {
+    let mut script = OsString::new();
+    for (nth, piece) in text.split("{}").enumerate() {
+        if nth > 0 {
+            script.push(quoted(path));
+        }
+        script.push(piece);
+    }
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).stdin(Stdio::null());
+    shell
+}
+
+/// In single quotes, everything but a single quote stands for itself (POSIX, "Shell Command Language").
+fn quoted(path: &Path) -> OsString {
+    let pieces: Vec<_> = path.as_os_str().as_bytes().split(|byte| *byte == b'\'').collect();
+    OsString::from_vec([b"'", &*pieces.join(&b"'\\''"[..]), b"'"].concat())
+}
+
+/// Who has the lock of a file that this process waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This process, through a descriptor that it was started with.
+    Inherited,
+    /// One that has started this process, or has started one that has.
+    Ancestor {
+        name: String,
+        id: u32,
+    },
+    Other {
+        name: String,
+        id: u32,
+    },
+}
+
+/// `None` if nobody has its lock, or if the system does not tell: proc(5), `/proc/locks` and
+/// `/proc/pid/fdinfo`.
+pub fn lock_holder(path: &Path) -> Option<Holder> {
+    let inode = fs::metadata(path).ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let id = locks.lines().find_map(|line| lock_on(line, inode))?;
+    if has_inherited_lock(inode) {
+        return Some(Holder::Inherited);
+    }
+    let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim().to_owned();
+    match ancestors().any(|ancestor| ancestor == id) {
+        true => Some(Holder::Ancestor { name, id }),
+        false => Some(Holder::Other { name, id }),
+    }
+}
+
+/// The process that has a lock of flock(2) on this file: `1: FLOCK  ADVISORY  WRITE 708 00:13:3264 0 EOF`
+fn lock_on(line: &str, inode: u64) -> Option<u32> {
+    let mut fields = line.split_whitespace().skip_while(|field| *field != "FLOCK").skip(3);
+    let id = fields.next()?.parse().ok()?;
+    (fields.next()?.rsplit(':').next()?.parse() == Ok(inode)).then_some(id)
+}
+
+fn has_inherited_lock(inode: u64) -> bool {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fdinfo") else { return false };
+    descriptors.flatten().any(|descriptor| {
+        let described = fs::read_to_string(descriptor.path()).unwrap_or_default();
+        described.lines().any(|line| line.starts_with("lock:") && lock_on(line, inode).is_some())
+    })
+}
+
+/// From the parent on.
+fn ancestors() -> impl Iterator<Item = u32> {
+    let parent = |id: &u32| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        line.trim().parse().ok().filter(|parent| *parent != 0)
+    };
+    std::iter::successors(Some(process::id()), parent).skip(1)
 }
