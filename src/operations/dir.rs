@@ -405,9 +405,19 @@ fn check_exchange(staged: &StagedPath, destination: &Destination) -> Result<(), 
     let scratch = PathBuf::from(format!("{:08x}", platform::random()));
     platform::make_directory(directory, &scratch, 0o777).map_err(at)?;
     match platform::exchange(directory, name, directory, &scratch) {
-        // SeaweedFS' mount takes it for a plain rename, and says that it is done.
-        Ok(()) if platform::stat(directory, name).map_err(at)?.is_some() => {}
-        Ok(()) => return Err(at(unsupported()).with_hint(Hint::NoExchange)),
+        Ok(()) if destination.realm().is_none() => {}
+        // SeaweedFS' mount takes it for a plain rename, and says that it is done. The kernel believes
+        // that, and knows both names: only a listing asks the server.
+        Ok(()) => {
+            let mut both = 0;
+            for entry in platform::entries(directory).map_err(at)? {
+                let (found, _) = entry.map_err(at)?;
+                both += usize::from(found == *name || found == scratch);
+            }
+            if both < 2 {
+                return Err(at(unsupported()).with_hint(Hint::NoExchange));
+            }
+        }
         Err(error) if platform::is_unsupported(&error) => {
             return Err(at(unsupported()).with_hint(Hint::NoExchange));
         }

@@ -265,6 +265,7 @@ pub(crate) fn remove_attribute(file: &File, attribute: &[u8]) -> io::Result<bool
     match fs::fremovexattr(file, attribute) {
         Ok(()) => Ok(true),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(Errno::IO) if filesystem_magic(file)? == FUSE => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

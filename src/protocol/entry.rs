@@ -76,8 +76,27 @@ impl CleanUp for Name {
             Hold::Open(file) => leads_to(&self.directory, &self.name, file),
             Hold::Directory => Ok(true),
         };
-        if is_ours.unwrap_or(false) {
-            let _ = platform::remove(&self.directory, &self.name);
+        if !is_ours.unwrap_or(false) {
+            return;
+        }
+        let _ = platform::remove(&self.directory, &self.name);
+        let Name { directory, name, hold } = self;
+        if let Hold::Lock { lock } = hold {
+            drop(lock);
+            // Some servers make the file only when it is closed (rclone without a cache), again.
+            let device = platform::stat_directory(&directory).map_or(0, |stat| stat.dev);
+            if !platform::is_local(&directory, device) {
+                remove_dead(&directory, &name);
+            }
+        }
+    }
+}
+
+/// Removes a staging file of this caller, unless another writer has it.
+fn remove_dead(directory: &Directory, name: &Path) {
+    if let Ok((file, Lock::Held)) = lock_dead(directory, name) {
+        if leads_to(directory, name, &file).unwrap_or(false) {
+            let _ = platform::remove(directory, name);
         }
     }
 }
