@@ -105,25 +105,36 @@ fn lock_itself(destination: &Destination, found: &Stat, asker: Asker) -> io::Res
     Ok(Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock: lock } }))
 }
 
+/// The file first: those who wait for it leave the entry's name alone, which servers that find their way
+/// by names don't take well (go-fuse: gocryptfs lost the way to a file that was renamed while others
+/// looked for it by its old name).
 fn lock_both(
     destination: &Destination,
     found: &Stat,
     settings: &Settings,
     asker: Asker,
 ) -> io::Result<Asked<Locked>> {
+    let locked = match lock_itself(destination, found, asker)? {
+        Asked::Got(locked) => locked,
+        other => return Ok(other),
+    };
     let claimed = match claim(destination, asker, create_file(destination, settings, asker))? {
         Asked::Got(claimed) => claimed,
         // No entry can be made in this directory, or none that excludes anybody.
-        Asked::Impossible => return lock_itself(destination, found, asker),
+        Asked::Impossible => return Ok(Asked::Got(locked)),
         Asked::LookAgain => return Ok(Asked::LookAgain),
         Asked::Busy => return Ok(Asked::Busy),
     };
-    Ok(match lock_itself(destination, found, asker)? {
-        Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock } }) => {
-            Asked::Got(Locked { file, id, by: LockedBy::Both(claimed, _lock) })
+    // What is locked may be an old file whose number the new one has got.
+    let file = platform::open_to_compare(&destination.directory, &destination.name)?;
+    let id = platform::stat_file(&file)?.id();
+    match locked.by {
+        LockedBy::Itself { _lock } if id == found.id() => {
+            let by = LockedBy::Both(claimed, _lock);
+            Ok(Asked::Got(Locked { file: Arc::new(file), id, by }))
         }
-        by_itself => by_itself,
-    })
+        _ => Ok(Asked::LookAgain),
+    }
 }
 
 fn lock_entry(
