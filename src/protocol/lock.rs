@@ -87,19 +87,22 @@ impl FileLock {
     /// The error `Deadlock` if the owner would wait for itself.
     pub(crate) fn acquire(file: File, owner: Owner, wait: Wait) -> io::Result<Attempt> {
         let id = platform::stat_file(&file)?.id();
-        check_not_held_by(owner, id)?;
+        check_not_held(id, owner, What::Destination)?;
         let lock = match wait {
             Wait::Forever => platform::lock(&file),
             _ => try_until(&file, wait),
         };
         Ok(match lock {
-            Lock::Held => Attempt::Held(FileLock::of(Arc::new(file), id, owner)),
+            Lock::Held => {
+                let _holder = Holder::of(id, owner, What::Destination);
+                Attempt::Held(FileLock { file: Arc::new(file), id, _holder })
+            }
             Lock::Busy => Attempt::Busy,
             Lock::Unsupported => Attempt::Unsupported,
         })
     }
 
-    /// For a lock that the caller has got.
+    /// For a staging entry's lock, which the caller has got.
     pub(crate) fn of(file: Arc<File>, id: FileId, owner: Owner) -> FileLock {
         FileLock { file, id, _holder: Holder::register(id, owner) }
     }
@@ -122,39 +125,55 @@ fn try_until(file: &File, wait: Wait) -> Lock {
     }
 }
 
-/// Says, until it is dropped, that this process holds the lock of a file or directory.
-#[derive(Debug)]
-pub(crate) struct Holder {
-    id: FileId,
-    owner: Owner,
+/// What is locked. Where inode numbers are made from paths, an entry may have the same number as the
+/// destination, which was an entry before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Destination,
+    Entry,
 }
 
+/// Says, until it is dropped, that this process holds the lock of a file or directory.
+#[derive(Debug)]
+pub(crate) struct Holder(Held);
+
+type Held = (FileId, Owner, What);
+
 impl Holder {
+    /// For a staging entry.
     pub(crate) fn register(id: FileId, owner: Owner) -> Holder {
-        held().push((id, owner));
-        Holder { id, owner }
+        Holder::of(id, owner, What::Entry)
+    }
+
+    fn of(id: FileId, owner: Owner, what: What) -> Holder {
+        held().push((id, owner, what));
+        Holder((id, owner, what))
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
         let mut held = held();
-        if let Some(mine) = held.iter().position(|held| *held == (self.id, self.owner)) {
+        if let Some(mine) = held.iter().position(|held| *held == self.0) {
             held.swap_remove(mine);
         }
     }
 }
 
-/// The error `Deadlock` if this owner holds the lock of this file.
+/// The error `Deadlock` if this owner holds the lock of this staging entry.
 pub(crate) fn check_not_held_by(owner: Owner, id: FileId) -> io::Result<()> {
-    match held().contains(&(id, owner)) {
+    check_not_held(id, owner, What::Entry)
+}
+
+fn check_not_held(id: FileId, owner: Owner, what: What) -> io::Result<()> {
+    match held().contains(&(id, owner, what)) {
         true => Err(platform::error(Code::Deadlock)),
         false => Ok(()),
     }
 }
 
 /// The locks that this process holds, and who holds them.
-fn held() -> MutexGuard<'static, Vec<(FileId, Owner)>> {
-    static HELD: Mutex<Vec<(FileId, Owner)>> = Mutex::new(Vec::new());
+fn held() -> MutexGuard<'static, Vec<Held>> {
+    static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
