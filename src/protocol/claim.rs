@@ -126,15 +126,23 @@ fn lock_both(
         Asked::Busy => return Ok(Asked::Busy),
     };
     // What is locked may be an old file whose number the new one has got.
-    let file = platform::open_to_compare(&destination.directory, &destination.name)?;
+    let file = platform::open_to_update(&destination.directory, &destination.name)?;
     let id = platform::stat_file(&file)?.id();
-    match locked.by {
-        LockedBy::Itself { _lock } if id == found.id() => {
-            let by = LockedBy::Both(claimed, _lock);
-            Ok(Asked::Got(Locked { file: Arc::new(file), id, by }))
+    let lock = match locked.by {
+        LockedBy::Itself { _lock } if id == locked.id => _lock,
+        // It was replaced, or its number changes with every look (rclone): without a wait, because others
+        // may hold this lock and wait for the entry. So this starts again only if others go on.
+        by => {
+            drop(by);
+            let again = platform::open_to_update(&destination.directory, &destination.name)?;
+            match FileLock::acquire(again, asker.owner, Wait::at_most(Some(Duration::ZERO)))? {
+                Attempt::Held(lock) => lock,
+                Attempt::Busy => return Ok(Asked::LookAgain),
+                Attempt::Unsupported => return Ok(Asked::Impossible),
+            }
         }
-        _ => Ok(Asked::LookAgain),
-    }
+    };
+    Ok(Asked::Got(Locked { file: Arc::new(file), id, by: LockedBy::Both(claimed, lock) }))
 }
 
 fn lock_entry(
