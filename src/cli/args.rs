@@ -222,8 +222,15 @@ impl Request {
                 Err(error) => Args::command().error(ErrorKind::Io, error).exit(),
             };
         }
-        if let (Some(directory), Some(older_than)) = (args.sweep.clone(), args.older_than) {
-            return Request::Sweep { directory, older_than };
+        match (args.sweep.clone(), args.older_than) {
+            (Some(directory), Some(older_than)) => {
+                return Request::Sweep { directory, older_than };
+            }
+            // clap takes it for satisfied where what is required conflicts with something given.
+            (None, Some(_)) => Args::command()
+                .error(ErrorKind::MissingRequiredArgument, "--older-than is for --sweep")
+                .exit(),
+            _ => {}
         }
         // clap does not enforce `requires` where the argument that is required conflicts with one that is there.
         if args.older_than.is_some() {

@@ -139,25 +139,44 @@ fn lock_itself(destination: &Destination, found: &Stat, asker: Asker) -> io::Res
     Ok(Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock: lock } }))
 }
 
+/// The file first: those who wait for it leave the entry's name alone, which servers that find their way
+/// by names don't take well (go-fuse: gocryptfs lost the way to a file that was renamed while others
+/// looked for it by its old name).
 fn lock_both(
     destination: &Destination,
     found: &Stat,
     settings: &Settings,
     asker: Asker,
 ) -> io::Result<Asked<Locked>> {
+    let locked = match lock_itself(destination, found, asker)? {
+        Asked::Got(locked) => locked,
+        other => return Ok(other),
+    };
     let claimed = match claim(destination, asker, create_file(destination, settings, asker))? {
         Asked::Got(claimed) => claimed,
         // No entry can be made in this directory, or none that excludes anybody.
-        Asked::Impossible => return lock_itself(destination, found, asker),
+        Asked::Impossible => return Ok(Asked::Got(locked)),
         Asked::LookAgain => return Ok(Asked::LookAgain),
         Asked::Busy => return Ok(Asked::Busy),
     };
-    Ok(match lock_itself(destination, found, asker)? {
-        Asked::Got(Locked { file, id, by: LockedBy::Itself { _lock } }) => {
-            Asked::Got(Locked { file, id, by: LockedBy::Both(claimed, _lock) })
+    // What is locked may be an old file whose number the new one has got.
+    let file = Os::open_to_update(&destination.directory, &destination.name)?;
+    let id = Os::stat_file(&file)?.id();
+    let lock = match locked.by {
+        LockedBy::Itself { _lock } if id == locked.id => _lock,
+        // It was replaced, or its number changes with every look (rclone): without a wait, because others
+        // may hold this lock and wait for the entry. So this starts again only if others go on.
+        by => {
+            drop(by);
+            let again = Os::open_to_update(&destination.directory, &destination.name)?;
+            match FileLock::acquire(again, asker.owner, Wait::at_most(Some(Duration::ZERO)))? {
+                Attempt::Held(lock) => lock,
+                Attempt::Busy => return Ok(Asked::LookAgain),
+                Attempt::Unsupported => return Ok(Asked::Impossible),
+            }
         }
-        by_itself => by_itself,
-    })
+    };
+    Ok(Asked::Got(Locked { file: Arc::new(file), id, by: LockedBy::Both(claimed, lock) }))
 }
 
 fn lock_entry(

@@ -62,9 +62,14 @@ impl Name {
     /// has just been linked does: it is locked, and was free.
     pub(crate) fn check(&self) -> io::Result<()> {
         let Hold::Lock { lock } = &self.hold else { return Ok(()) };
-        match Os::stat(&self.directory, &self.name)?.is_some_and(|now| now.id() == lock.id) {
+        let now = Os::stat(&self.directory, &self.name)?;
+        match now.is_some_and(|now| now.id() == lock.id) {
             true => Ok(()),
-            false => Err(Os::error(Code::NotFound)),
+            // SeaweedFS changes the numbers of files that are open.
+            false => match look_again(&lock.file, &self.directory, &self.name) {
+                Again::ItIs(_) => Ok(()),
+                Again::ItIsAnother | Again::Alive => Err(Os::error(Code::NotFound)),
+            },
         }
     }
 }
@@ -76,8 +81,27 @@ impl CleanUp for Name {
             Hold::Open(file) => leads_to(&self.directory, &self.name, file),
             Hold::Directory => Ok(true),
         };
-        if is_ours.unwrap_or(false) {
-            let _ = Os::remove(&self.directory, &self.name);
+        if !is_ours.unwrap_or(false) {
+            return;
+        }
+        let _ = Os::remove(&self.directory, &self.name);
+        let Name { directory, name, hold } = self;
+        if let Hold::Lock { lock } = hold {
+            drop(lock);
+            // Some servers make the file only when it is closed (rclone without a cache), again.
+            let device = Os::stat_directory(&directory).map_or(0, |stat| stat.dev);
+            if !Os::is_local(&directory, device) {
+                remove_dead(&directory, &name);
+            }
+        }
+    }
+}
+
+/// Removes a staging file of this caller, unless another writer has it.
+fn remove_dead(directory: &Directory, name: &Path) {
+    if let Ok((file, Lock::Held)) = lock_dead(directory, name) {
+        if leads_to(directory, name, &file).unwrap_or(false) {
+            let _ = Os::remove(directory, name);
         }
     }
 }

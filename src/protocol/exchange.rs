@@ -17,10 +17,18 @@ pub(crate) fn check(staged: &StagedPath, destination: &Destination) -> Result<()
     let scratch = PathBuf::from(format!("{:08x}", platform::random()));
     Os::make_directory(directory, &scratch, 0o777).map_err(at)?;
     match Os::exchange(directory, name, directory, &scratch) {
-        // SeaweedFS' mount takes it for a plain rename, and says that it is done.
-        Ok(()) if Os::stat(directory, name).map_err(at)?.is_some() => {}
+        Ok(()) if destination.realm().is_none() => {}
+        // SeaweedFS' mount takes it for a plain rename, and says that it is done. The kernel believes
+        // that, and knows both names: only a listing asks the server.
         Ok(()) => {
-            return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));
+            let mut both = 0;
+            for entry in Os::entries(directory).map_err(at)? {
+                let (found, _) = entry.map_err(at)?;
+                both += usize::from(found == *name || found == scratch);
+            }
+            if both < 2 {
+                return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));
+            }
         }
         Err(error) if Os::is_unsupported(&error) => {
             return Err(at(Os::error(Code::Unsupported)).with_hint(Hint::NoExchange));

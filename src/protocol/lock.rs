@@ -88,19 +88,22 @@ impl FileLock {
     /// The error `Deadlock` if the owner would wait for itself.
     pub(crate) fn acquire(file: File, owner: Owner, wait: Wait) -> io::Result<Attempt> {
         let id = Os::stat_file(&file)?.id();
-        check_not_held_by(owner, id)?;
+        check_not_held(id, owner, What::Destination)?;
         let lock = match wait {
             Wait::Forever => Os::lock(&file),
             _ => try_until(&file, wait),
         };
         Ok(match lock {
-            Lock::Held => Attempt::Held(FileLock::of(Arc::new(file), id, owner)),
+            Lock::Held => {
+                let _holder = Holder::of(id, owner, What::Destination);
+                Attempt::Held(FileLock { file: Arc::new(file), id, _holder })
+            }
             Lock::Busy => Attempt::Busy,
             Lock::Unsupported => Attempt::Unsupported,
         })
     }
 
-    /// For a lock that the caller has got.
+    /// For a staging entry's lock, which the caller has got.
     pub(crate) fn of(file: Arc<File>, id: FileId, owner: Owner) -> FileLock {
         FileLock { file, id, _holder: Holder::register(id, owner) }
     }
@@ -123,24 +126,36 @@ fn try_until(file: &File, wait: Wait) -> Lock {
     }
 }
 
-/// Says, until it is dropped, that this process holds the lock of a file or directory.
-#[derive(Debug)]
-pub(crate) struct Holder {
-    id: FileId,
-    owner: Owner,
+/// What is locked. Where inode numbers are made from paths, an entry may have the same number as the
+/// destination, which was an entry before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Destination,
+    Entry,
 }
 
+/// Says, until it is dropped, that this process holds the lock of a file or directory.
+#[derive(Debug)]
+pub(crate) struct Holder(Held);
+
+type Held = (FileId, Owner, What);
+
 impl Holder {
+    /// For a staging entry.
     pub(crate) fn register(id: FileId, owner: Owner) -> Holder {
-        registry().held.push((id, owner));
-        Holder { id, owner }
+        Holder::of(id, owner, What::Entry)
+    }
+
+    fn of(id: FileId, owner: Owner, what: What) -> Holder {
+        registry().held.push((id, owner, what));
+        Holder((id, owner, what))
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
         let held = &mut registry().held;
-        if let Some(mine) = held.iter().position(|held| *held == (self.id, self.owner)) {
+        if let Some(mine) = held.iter().position(|held| *held == self.0) {
             held.swap_remove(mine);
         }
     }
@@ -167,12 +182,17 @@ impl Drop for Nested {
     }
 }
 
-/// The error `Deadlock` if this owner holds the lock of this file, or one who waits for this owner.
+/// The error `Deadlock` if this owner holds the lock of this staging entry, or one who waits for this
+/// owner.
 pub(crate) fn check_not_held_by(owner: Owner, id: FileId) -> io::Result<()> {
+    check_not_held(id, owner, What::Entry)
+}
+
+fn check_not_held(id: FileId, owner: Owner, what: What) -> io::Result<()> {
     let registry = registry();
     let mut next = Some(owner);
     while let Some(owner) = next {
-        if registry.held.contains(&(id, owner)) {
+        if registry.held.contains(&(id, owner, what)) {
             return Err(Os::error(Code::Deadlock));
         }
         next = registry.around(owner);
@@ -182,7 +202,7 @@ pub(crate) fn check_not_held_by(owner: Owner, id: FileId) -> io::Result<()> {
 
 /// The locks that this process holds, and who holds them.
 struct Registry {
-    held: Vec<(FileId, Owner)>,
+    held: Vec<Held>,
     /// Who runs in whose closure. Threads need no entry: all their calls have one owner.
     #[cfg(feature = "tokio")]
     nested: Vec<(Owner, Owner)>,

@@ -161,7 +161,7 @@ impl Written {
         }
         let current = self.destination.stat()?;
         if let Replace::Only(file) = replace {
-            check_is(file, current.as_ref())?;
+            check_is(file, current.as_ref(), &self.destination)?;
         }
         if replace != Replace::Nothing {
             check_current(current.as_ref(), &self.settings)?;
@@ -324,7 +324,7 @@ pub(crate) fn rename_into_place(
     if let Replace::Only(id) = replace {
         // Again, because syncing took its time. Those who ask for the lock wait; for the others, the two
         // calls leave the smallest gap there is: no system call compares and renames.
-        check_is(id, destination.stat()?.as_ref())?;
+        check_is(id, destination.stat()?.as_ref(), destination)?;
     }
     let (to, new_name) = (&destination.directory, &destination.name);
     let renamed = match replace {
@@ -350,8 +350,14 @@ pub(crate) fn rename_into_place(
     }
 }
 
-fn check_is(file: FileId, current: Option<&Stat>) -> io::Result<()> {
-    match current.is_some_and(|current| current.id() == file) {
+fn check_is(file: FileId, current: Option<&Stat>, destination: &Destination) -> io::Result<()> {
+    let is_same = |now: &Stat| now.id() == file;
+    // What is known of a name may be older than what opening it finds (SeaweedFS).
+    let opens = || {
+        let opened = Os::open_to_compare(&destination.directory, &destination.name);
+        opened.and_then(|opened| Os::stat_file(&opened)).is_ok_and(|now| is_same(&now))
+    };
+    match current.is_some_and(is_same) || destination.realm().is_some() && opens() {
         true => Ok(()),
         false => Err(Os::error(Code::Busy)),
     }

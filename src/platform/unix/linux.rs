@@ -213,6 +213,7 @@ impl Platform for Os {
         match fs::fremovexattr(file, key) {
             Ok(()) => Ok(true),
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(Errno::IO) if filesystem_magic(file)? == FUSE => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

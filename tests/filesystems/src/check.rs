@@ -143,11 +143,17 @@ pub fn together(scratch: &Scratch, report: &mut Report) {
 
 /// Promise 8: no update that was acknowledged is lost.
 fn increments(scratch: &Scratch) -> Result<Verdict> {
-    let directory = scratch.directory()?;
-    let file = directory.join(FILE);
-    let children = (0..8).map(|_| Waiting::spawn("increment", &file, "50"));
-    let answers = race_all(children.collect::<Result<_>>()?)?;
-    count(&answers, &file)
+    let by = |how| {
+        let directory = scratch.directory()?;
+        let file = directory.join(FILE);
+        let children = (0..8).map(|_| Waiting::spawn(how, &file, "50"));
+        let answers = race_all(children.collect::<Result<_>>()?)?;
+        let lock = std::env::temp_dir().join(file.display().to_string().replace('/', "_"));
+        let _ = fs::remove_file(lock);
+        let verdict = count(&answers, &file);
+        Ok(verdict.unwrap_or_else(|error| Verdict::Violation(format!("{error:#}"))))
+    };
+    unless_always(by("increment")?, || by("plain increment"))
 }
 
 /// Compares what was acknowledged with what is there.
@@ -171,7 +177,14 @@ pub fn count(answers: &[String], file: &Path) -> Result<Verdict> {
     };
     match there == acknowledged {
         true => Ok(verdict),
-        false => Ok(Verdict::Violation(format!("{acknowledged} acknowledged, {there} there"))),
+        false => {
+            let errors = match verdict {
+                Verdict::Holds => String::new(),
+                other => format!("; {other:?}"),
+            };
+            let numbers = format!("{acknowledged} acknowledged, {there} there");
+            Ok(Verdict::Violation(numbers + &errors))
+        }
     }
 }
 

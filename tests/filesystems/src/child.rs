@@ -4,7 +4,7 @@
 //! that says what it did.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
@@ -22,7 +22,8 @@ pub fn run(what: &str, arguments: &[&str]) -> Result<()> {
     };
     match what {
         "hang" => hang(path, Operation::by_name(argument)?),
-        "increment" => increment(path, argument.parse()?),
+        "increment" => increment(path, argument.parse()?, increment_by_update),
+        "plain increment" => increment(path, argument.parse()?, increment_by_rename),
         "create" => race(path, argument, |options, path, fill| options.create(path, fill)),
         "if_missing" => race(path, argument, |options, path, fill| {
             options.write_if_missing(path, fill).map(drop)
@@ -49,34 +50,47 @@ fn hang(path: &Path, operation: Operation) -> Result<()> {
 }
 
 /// Adds one to the number in a file, so many times.
-fn increment(path: &Path, times: u32) -> Result<()> {
+fn increment(path: &Path, times: u32, add: fn(&Path, &mut bool) -> Result<()>) -> Result<()> {
     wait_for_start()?;
-    let mut acknowledged = 0;
-    for _ in 0..times {
+    for acknowledged in 0..times {
         let mut entered = false;
-        let done = WriteOptions::new().anyhow().update(path, |old, w| {
-            entered = true;
-            let mut text = String::new();
-            if let Some(old) = old {
-                old.read_to_string(&mut text)?;
-            }
-            let number: u32 = if text.is_empty() { 0 } else { text.parse().context(text)? };
-            Ok(write!(w, "{}", number + 1)?)
-        });
-        match done {
-            Ok(()) => acknowledged += 1,
-            Err(error) if entered => {
-                println!("{acknowledged} late: {error:#}");
-                return Ok(());
-            }
-            Err(error) => {
-                println!("{acknowledged} refused: {error:#}");
-                return Ok(());
-            }
+        if let Err(error) = add(path, &mut entered) {
+            let when = if entered { "late" } else { "refused" };
+            println!("{acknowledged} {when}: {error:#}");
+            return Ok(());
         }
     }
-    println!("{acknowledged}");
+    println!("{times}");
     Ok(())
+}
+
+fn increment_by_update(path: &Path, entered: &mut bool) -> Result<()> {
+    WriteOptions::new().anyhow().update(path, |old, w| {
+        *entered = true;
+        let mut text = String::new();
+        if let Some(old) = old {
+            old.read_to_string(&mut text)?;
+        }
+        let number: u32 = if text.is_empty() { 0 } else { text.parse().context(text)? };
+        Ok(write!(w, "{}", number + 1)?)
+    })
+}
+
+/// Without this library, and with a lock on another filesystem, which can be trusted.
+fn increment_by_rename(path: &Path, entered: &mut bool) -> Result<()> {
+    let lock = path.display().to_string().replace('/', "_");
+    let lock = fs_err::File::create(env::temp_dir().join(lock))?;
+    lock.file().lock()?;
+    *entered = true;
+    let number: u32 = match fs_err::read_to_string(path) {
+        Ok(text) => text.parse().context(text)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let staged = path.with_extension("staged");
+    fs_err::write(&staged, (number + 1).to_string())?;
+    fs_err::File::open(&staged)?.sync_all()?;
+    Ok(fs_err::rename(&staged, path)?)
 }
 
 /// Says whether its closure ran, and what the operation returned.
