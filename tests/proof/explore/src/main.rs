@@ -34,7 +34,7 @@
 //!
 //! # How
 //!
-//! - seccomp(2) stops the processes, ptrace(2) shows the calls and changes them (`tracee.rs`). A *mode* is a
+//! - ptrace(2) stops the processes, shows their calls and changes them (`tracee.rs`). A *mode* is a
 //!   filesystem that lacks something: the call is told so. A *variant* is a library with one check left
 //!   out: the call that makes the check is told what it wants to hear. The library's source is not touched,
 //!   so variants work with any version of it. They must be caught.

@@ -46,12 +46,12 @@ const MODES: [&str; 6] = ["unnamed", "named", "no-links", "no-flags", "hosts", "
 pub fn variants() -> Vec<Job> {
     [
         ("no-identity", "named", "write,write@missing", 2),
-        ("no-identity", "unnamed", "if_missing,if_missing@missing", 2),
+        ("no-identity", "unnamed", "write,write_path@missing", 2),
         ("sweeps-without-lock", "named", "write,write@missing", 2),
         ("updates-without-lock", "unnamed", "update,update@file", 1),
         ("updates-without-lock", "named", "update,update@file", 1),
-        ("no-excl", "named", "write,write@missing", 2),
-        ("replaces", "unnamed", "create,create@missing", 2),
+        ("no-excl", "named", "write,write@missing+dead=write", 2),
+        ("no-excl", "hosts", "write,write@missing", 2),
         ("replaces", "named", "create,create@missing", 2),
     ]
     .into_iter()
@@ -64,7 +64,7 @@ pub fn variants() -> Vec<Job> {
 pub fn ci() -> Vec<Job> {
     let mut jobs = variants();
     for mode in MODES {
-        for scenario in ["write,write@missing", "if_missing,if_missing@missing", "update,update@file"] {
+        for scenario in ["write,write@missing", "fail,write@missing", "if_missing,if_missing@missing", "update,update@file"] {
             jobs.push(job(mode, "real", 2, 0, 8).of(scenario));
         }
         jobs.push(job(mode, "real", 1, 1, 5).of("write,write@file"));

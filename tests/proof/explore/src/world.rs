@@ -8,7 +8,6 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
 use libc::{c_long, user_regs_struct};
-use seccompiler::BpfProgram;
 
 use crate::tracee::{Stop, Tracee};
 
@@ -72,62 +71,6 @@ pub const VARIANTS: [(Variant, &str); 6] = [
     (Variant::NoExcl, "no-excl"),
     (Variant::Replaces, "replaces"),
 ];
-
-const CALLS: &[c_long] = &[
-    libc::SYS_open,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_creat,
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_statfs,
-    libc::SYS_fstatfs,
-    libc::SYS_access,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_readlink,
-    libc::SYS_readlinkat,
-    libc::SYS_mkdir,
-    libc::SYS_mkdirat,
-    libc::SYS_rmdir,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_link,
-    libc::SYS_linkat,
-    libc::SYS_symlink,
-    libc::SYS_symlinkat,
-    libc::SYS_chmod,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_truncate,
-    libc::SYS_ftruncate,
-    libc::SYS_write,
-    libc::SYS_pwrite64,
-    libc::SYS_writev,
-    libc::SYS_copy_file_range,
-    libc::SYS_sendfile,
-    libc::SYS_getdents64,
-    libc::SYS_close,
-    libc::SYS_flock,
-    libc::SYS_fcntl,
-    libc::SYS_dup,
-    libc::SYS_sched_yield,
-    libc::SYS_nanosleep,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_getrandom,
-];
-
-pub fn filter() -> Result<BpfProgram> {
-    crate::tracee::filter(CALLS)
-}
 
 /// A call before which a process is stopped.
 #[derive(Clone)]
@@ -201,13 +144,12 @@ pub struct Process {
 impl Process {
     pub fn start(
         world: &World,
-        filter: &BpfProgram,
         index: usize,
         is_update: bool,
         operation: impl FnOnce() -> String,
     ) -> Result<Process> {
         let mut process = Process {
-            tracee: Tracee::start(filter, operation)?,
+            tracee: Tracee::start(operation)?,
             index,
             is_update,
             pending: None,
