@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::operations::{self, DESTINATION, Operation, SECOND, State, look, name};
-use crate::scenario::{
-    Done, Scenario, Violation, check_end, check_instant, left_over, violation,
-};
+use crate::scenario::{Done, Scenario, Violation, check_end, check_instant, left_over, violation};
 use crate::world::{Mode, Process, Variant, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +63,18 @@ pub struct Summary {
 /// What decides at each step: from the options that are allowed, one.
 enum Guide<'a> {
     /// A path of decisions, then the first option.
-    Systematic { decisions: &'a mut Vec<Decision>, bounds: Bounds, diverged: &'a mut usize },
-    Random { draw: &'a mut fastrand::Rng, kills: bool },
-    Replay { schedule: &'a [Choice] },
+    Systematic {
+        decisions: &'a mut Vec<Decision>,
+        bounds: Bounds,
+        diverged: &'a mut usize,
+    },
+    Random {
+        draw: &'a mut fastrand::Rng,
+        kills: bool,
+    },
+    Replay {
+        schedule: &'a [Choice],
+    },
 }
 
 /// More steps than any operation takes, many times over.
@@ -169,7 +176,11 @@ impl Explorer {
             })
             .collect();
         for done in &done {
-            run.trace.push(format!("{}: {}", done.name, done.result.as_deref().unwrap_or("killed")));
+            run.trace.push(format!(
+                "{}: {}",
+                done.name,
+                done.result.as_deref().unwrap_or("killed")
+            ));
         }
         let exclusion = self.mode != Mode::Hosts;
         run.violations.extend(check_end(scenario, &base, &done, exclusion));
@@ -222,7 +233,9 @@ impl Explorer {
             if enabled.is_empty() {
                 let waiting: Vec<_> = unfinished
                     .iter()
-                    .filter_map(|&i| processes[i].pending.as_ref().map(|c| format!("{}: {}", name(i), c.label)))
+                    .filter_map(|&i| {
+                        processes[i].pending.as_ref().map(|c| format!("{}: {}", name(i), c.label))
+                    })
                     .collect();
                 run.violations.push(violation("deadlock", waiting.join("; ")));
                 return Ok(());
@@ -312,8 +325,10 @@ impl Explorer {
         let world = World { mode: named(world.mode), variant: Variant::Real, ..world.clone() };
         // Longer than what comes after it: nothing of it may show.
         let mut process = self.start(&world, operation, 0, "ZZZZ")?;
+        let mut writes = 0;
         while let Some(call) = &process.pending {
-            if call.label.starts_with("write ") {
+            writes += usize::from(call.label.starts_with("write "));
+            if writes == 2 {
                 return process.kill();
             }
             process.step(&world)?;
@@ -348,7 +363,8 @@ impl Explorer {
             result.starts_with("error IsADirectory") || result.starts_with("error NotADirectory");
         let has_moved = self.scenario.moves_parent() && result.starts_with("error NotFound");
         if !(result == "ok" && is_there || of_another_kind || has_moved) {
-            run.violations.push(violation("error", format!("the ordinary write: {result}, {at:?}")));
+            run.violations
+                .push(violation("error", format!("the ordinary write: {result}, {at:?}")));
         }
         Ok(())
     }

@@ -26,6 +26,7 @@
 //! | `order` | no order of the operations explains the results and the content; orders that contradict who ended before whom began do not count |
 //! | `error` | the same, and an operation has failed: nothing was wrong |
 //! | `left` | something is left beside the destination, after the ordinary write if one was killed |
+//! | `mode` | a mode that was set before a write began is not the new file's |
 //! | `deadlock`, `endless` | all wait for each other; one never ends |
 //!
 //! An update may be overtaken by operations that ask for no lock, between its reading and its publishing:
@@ -75,9 +76,7 @@ fn main() -> Result<ExitCode> {
         ["ci"] => profiles::run(&profiles::ci()),
         ["long"] => profiles::run(&profiles::long()),
         ["variants"] => profiles::run(&profiles::variants()),
-        ["run", scenario, mode, variant, ref options @ ..] => {
-            run(scenario, mode, variant, options)
-        }
+        ["run", scenario, mode, variant, ref options @ ..] => run(scenario, mode, variant, options),
         ["replay", scenario, mode, variant, schedule] => replay(scenario, mode, variant, schedule),
         _ => bail!("see the top of src/main.rs for what it can be asked to do"),
     }
@@ -102,10 +101,7 @@ fn run(scenario: &str, mode: &str, variant: &str, options: &[&str]) -> Result<Ex
     }
     let explorer = prepare(scenario, mode, variant, processor)?;
     let summary = explorer.explore(bounds, seed)?;
-    println!(
-        "{}",
-        profiles::row(scenario, mode, variant, bounds, &summary)
-    );
+    println!("{}", profiles::row(scenario, mode, variant, bounds, &summary));
     for (kind, (count, schedule, detail)) in &summary.violations {
         let detail = detail.replace('\n', " ");
         println!("  {kind} {count}: {detail}");

@@ -43,7 +43,8 @@ impl Tracee {
         match unsafe { fork() }? {
             ForkResult::Parent { child } => {
                 drop(write);
-                let tracee = Tracee { pid: child, result: read.into(), is_gone: false, in_call: false };
+                let tracee =
+                    Tracee { pid: child, result: read.into(), is_gone: false, in_call: false };
                 waitpid(child, None)?;
                 let options =
                     ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;

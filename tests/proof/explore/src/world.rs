@@ -83,30 +83,57 @@ pub struct Call {
 
 #[derive(Clone, PartialEq)]
 enum Kind {
-    Open { path: PathBuf, flags: i32, registers_flags: bool },
-    StatPath { path: PathBuf },
-    StatFile { fd: i32 },
+    Open {
+        path: PathBuf,
+        flags: i32,
+        registers_flags: bool,
+    },
+    StatPath {
+        path: PathBuf,
+    },
+    StatFile {
+        fd: i32,
+    },
     StatFilesystem,
     /// Changes or looks at names.
     Names,
-    Link { by_descriptor: bool },
-    Rename { flags: u64 },
+    Link {
+        by_descriptor: bool,
+    },
+    Rename {
+        flags: u64,
+    },
     /// Of a file's content.
-    Content { fd: i32 },
+    Content {
+        fd: i32,
+    },
     /// Metadata, which matter where somebody changes a mode.
     Metadata,
-    Close { fd: i32 },
-    Lock { fd: i32, how: How, waits: bool },
+    Close {
+        fd: i32,
+    },
+    Lock {
+        fd: i32,
+        how: How,
+        waits: bool,
+    },
     Yield,
-    Random { address: u64, length: u64 },
+    Random {
+        address: u64,
+        length: u64,
+    },
     Other,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum How {
-    Flock { exclusive: bool },
+    Flock {
+        exclusive: bool,
+    },
     /// fcntl(2), F_OFD_SETLKW and F_SETLKW.
-    Record { argument: u64 },
+    Record {
+        argument: u64,
+    },
     Unlock,
 }
 
@@ -526,8 +553,9 @@ impl Process {
                 Some(libc::AT_FDCWD) | None => {
                     fs::read_link(format!("/proc/{}/cwd", self.tracee.pid))?
                 }
-                Some(fd) => fs::read_link(format!("/proc/{}/fd/{fd}", self.tracee.pid))
-                    .unwrap_or_default(),
+                Some(fd) => {
+                    fs::read_link(format!("/proc/{}/fd/{fd}", self.tracee.pid)).unwrap_or_default()
+                }
             };
             Ok(self.plain(&base.join(given)))
         };
@@ -582,7 +610,10 @@ impl Process {
             | libc::SYS_faccessat2
             | libc::SYS_fchmod
             | libc::SYS_fchown => (Kind::Metadata, "metadata".into()),
-            libc::SYS_mkdir | libc::SYS_rmdir | libc::SYS_unlink | libc::SYS_chmod
+            libc::SYS_mkdir
+            | libc::SYS_rmdir
+            | libc::SYS_unlink
+            | libc::SYS_chmod
             | libc::SYS_truncate => {
                 let what = match call {
                     libc::SYS_mkdir => "mkdir",
@@ -600,9 +631,7 @@ impl Process {
             }
             libc::SYS_symlink => names(world, "symlink", &[path(None, r.rsi)?]),
             libc::SYS_symlinkat => names(world, "symlinkat", &[path(Some(r.rsi), r.rdx)?]),
-            libc::SYS_rename => {
-                names(world, "rename", &[path(None, r.rdi)?, path(None, r.rsi)?])
-            }
+            libc::SYS_rename => names(world, "rename", &[path(None, r.rdi)?, path(None, r.rsi)?]),
             libc::SYS_renameat | libc::SYS_renameat2 => {
                 let flags = if call == libc::SYS_renameat2 { r.r8 & 0xffff_ffff } else { 0 };
                 let paths = [path(Some(r.rdi), r.rsi)?, path(Some(r.rdx), r.r10)?];
