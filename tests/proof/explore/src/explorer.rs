@@ -132,10 +132,11 @@ impl Explorer {
 
     fn run(&self, guide: &mut Guide) -> Result<Run> {
         let base = self.root.join("base");
-        if let Err(error) = fs::remove_dir_all(&base) {
-            if error.kind() != std::io::ErrorKind::NotFound {
+        match fs::remove_dir_all(&base) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context("removing the last schedule's directory");
             }
+            _ => {}
         }
         fs::create_dir(&base)?;
         let scenario = &self.scenario;
@@ -149,10 +150,11 @@ impl Explorer {
         if !scenario.parents {
             fs::create_dir(base.join(operations::PARENT))?;
         }
-        operations::set_up(&base, &scenario.initial, scenario.is_batch(), scenario.is_link())?;
+        // Before there is a destination: `write_if_missing` would do nothing.
         if let Some(dead) = scenario.dead {
             self.leave_dead(&world, dead)?;
         }
+        operations::set_up(&base, &scenario.initial, scenario.is_batch(), scenario.is_link())?;
         let mut processes = Vec::new();
         for (index, &operation) in scenario.operations.iter().enumerate() {
             processes.push(self.start(&world, operation, index, &name(index))?);

@@ -48,6 +48,28 @@
 //! - Calls that nobody else can notice are no steps (`World::is_visible`).
 //! - `warm_up` has the library find out what it finds out once for each process; random numbers are the
 //!   explorer's. So the same schedule always gives the same run.
+//!
+//! # What it does not show
+//!
+//! Threads of one process; power cuts; a reader that lists a tree while it is exchanged; NFS itself: the modes
+//! imitate what was seen on such filesystems, on tmpfs. A call that waits in the kernel for another reason than
+//! a lock (opening a FIFO) stops the explorer.
+//!
+//! # What it found
+//!
+//! In version 0.1.0, with `ci`, 45,000 schedules:
+//!
+//! | scenario | mode | schedules | violations |
+//! | --- | --- | --- | --- |
+//! | `fail,write,write@missing`, 3 preemptions | named | 3,759 (not all) | torn 49, error 552: a failing writer closes its file, and removes by name what is another's by then |
+//! | `fail,write@missing` | named | 325 | error 8: the same, with two |
+//! | `if_missing,if_missing@missing`, a kill | each | 234 to 996 | left 10 or 12: the `-lock` entry |
+//! | seven operations on a dead `if_missing` | both | 14 to 65 | left, in each: no plain write looks for `-lock` |
+//! | five operations `+parents`, a kill | both | 457 to 1,101 | left 10 to 331: the entry lies above the parents |
+//! | `write,write_path@missing`, `write,batch@file` … | named | 46 to 250 | error 1 or 2: ENOTDIR, its directory was taken for dead |
+//! | `write,write@missing` | hosts | 392 | torn 98, error 214 |
+//! | `write,write@missing` | inodes | 376 | torn 14, error 14 |
+//! | `update,update@file` | inodes | 138 | order 58: lost updates |
 
 mod explorer;
 mod operations;
@@ -69,7 +91,15 @@ use explorer::{Bounds, Explorer};
 use scenario::Scenario;
 use world::{MODES, VARIANTS};
 
-fn main() -> Result<ExitCode> {
+/// 0: nothing found; 1: a violation, or a variant that was not caught; 2: it could not be tried.
+fn main() -> ExitCode {
+    command().unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn command() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {

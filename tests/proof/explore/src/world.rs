@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -274,7 +273,6 @@ impl Process {
                 };
                 let asked = nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock);
                 let asked = nix::fcntl::fcntl(&file, asked);
-                let _ = file.as_raw_fd();
                 asked.is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
             }
             How::Unlock => false,
@@ -355,13 +353,11 @@ impl Process {
                     self.tracee.set(registers)?;
                 }
                 let told = self.tracee.execute()?.rax as i64;
-                if let Ok(fd) = i32::try_from(told) {
-                    if fd >= 0 {
-                        self.forget(fd);
-                        self.names.insert(fd, path.clone());
-                        if flags & libc::O_CREAT != 0 || is_unnamed {
-                            self.made.insert(fd);
-                        }
+                if let Some(fd) = i32::try_from(told).ok().filter(|&fd| fd >= 0) {
+                    self.forget(fd);
+                    self.names.insert(fd, path.clone());
+                    if flags & libc::O_CREAT != 0 || is_unnamed {
+                        self.made.insert(fd);
                     }
                 }
                 self.tracee.go_on()?;
