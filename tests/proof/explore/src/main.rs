@@ -26,6 +26,7 @@
 //! | `order` | no order of the operations explains the results and the content; orders that contradict who ended before whom began do not count |
 //! | `error` | the same, and an operation has failed: nothing was wrong |
 //! | `left` | something is left beside the destination, after the ordinary write if one was killed |
+//! | `mode` | a mode that was set before a write began is not the new file's |
 //! | `deadlock`, `endless` | all wait for each other; one never ends |
 //!
 //! An update may be overtaken by operations that ask for no lock, between its reading and its publishing:
@@ -34,7 +35,7 @@
 //!
 //! # How
 //!
-//! - seccomp(2) stops the processes, ptrace(2) shows the calls and changes them (`tracee.rs`). A *mode* is a
+//! - ptrace(2) stops the processes, shows their calls and changes them (`tracee.rs`). A *mode* is a
 //!   filesystem that lacks something: the call is told so. A *variant* is a library with one check left
 //!   out: the call that makes the check is told what it wants to hear. The library's source is not touched,
 //!   so variants work with any version of it. They must be caught.
@@ -47,6 +48,28 @@
 //! - Calls that nobody else can notice are no steps (`World::is_visible`).
 //! - `warm_up` has the library find out what it finds out once for each process; random numbers are the
 //!   explorer's. So the same schedule always gives the same run.
+//!
+//! # What it does not show
+//!
+//! Threads of one process; power cuts; a reader that lists a tree while it is exchanged; NFS itself: the modes
+//! imitate what was seen on such filesystems, on tmpfs. A call that waits in the kernel for another reason than
+//! a lock (opening a FIFO) stops the explorer.
+//!
+//! # What it found
+//!
+//! In version 0.1.0, with `ci`, 45,000 schedules:
+//!
+//! | scenario | mode | schedules | violations |
+//! | --- | --- | --- | --- |
+//! | `fail,write,write@missing`, 3 preemptions | named | 4,200 (not all) | torn 49, error 524: a failing writer closes its file, and removes by name what is another's by then |
+//! | `fail,write@missing` | named | 325 | error 8: the same, with two |
+//! | `if_missing,if_missing@missing`, a kill | each | 234 to 996 | left 10 or 12: the `-lock` entry |
+//! | seven operations on a dead `if_missing` | both | 14 to 65 | left, in each: no plain write looks for `-lock` |
+//! | five operations `+parents`, a kill | both | 457 to 1,101 | left 10 to 331: the entry lies above the parents |
+//! | `write,batch@file`, `if_changed,write_path@file` … | named | 90 to 130 | error 1 or 2, in random ones with more preemptions: ENOTDIR, its directory was taken for dead |
+//! | `write,write@missing` | hosts | 392 | torn 98, error 214 |
+//! | `write,write@missing` | inodes | 376 | torn 14, error 14 |
+//! | `update,update@file` | inodes | 138 | order 58: lost updates |
 
 mod explorer;
 mod operations;
@@ -68,16 +91,22 @@ use explorer::{Bounds, Explorer};
 use scenario::Scenario;
 use world::{MODES, VARIANTS};
 
-fn main() -> Result<ExitCode> {
+/// 0: nothing found; 1: a violation, or a variant that was not caught; 2: it could not be tried.
+fn main() -> ExitCode {
+    command().unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn command() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["ci"] => profiles::run(&profiles::ci()),
         ["long"] => profiles::run(&profiles::long()),
         ["variants"] => profiles::run(&profiles::variants()),
-        ["run", scenario, mode, variant, ref options @ ..] => {
-            run(scenario, mode, variant, options)
-        }
+        ["run", scenario, mode, variant, ref options @ ..] => run(scenario, mode, variant, options),
         ["replay", scenario, mode, variant, schedule] => replay(scenario, mode, variant, schedule),
         _ => bail!("see the top of src/main.rs for what it can be asked to do"),
     }
@@ -102,10 +131,7 @@ fn run(scenario: &str, mode: &str, variant: &str, options: &[&str]) -> Result<Ex
     }
     let explorer = prepare(scenario, mode, variant, processor)?;
     let summary = explorer.explore(bounds, seed)?;
-    println!(
-        "{}",
-        profiles::row(scenario, mode, variant, bounds, &summary)
-    );
+    println!("{}", profiles::row(scenario, mode, variant, bounds, &summary));
     for (kind, (count, schedule, detail)) in &summary.violations {
         let detail = detail.replace('\n', " ");
         println!("  {kind} {count}: {detail}");

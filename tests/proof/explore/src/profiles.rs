@@ -46,12 +46,12 @@ const MODES: [&str; 6] = ["unnamed", "named", "no-links", "no-flags", "hosts", "
 pub fn variants() -> Vec<Job> {
     [
         ("no-identity", "named", "write,write@missing", 2),
-        ("no-identity", "unnamed", "if_missing,if_missing@missing", 2),
+        ("no-identity", "unnamed", "write,write_path@missing", 2),
         ("sweeps-without-lock", "named", "write,write@missing", 2),
         ("updates-without-lock", "unnamed", "update,update@file", 1),
         ("updates-without-lock", "named", "update,update@file", 1),
-        ("no-excl", "named", "write,write@missing", 2),
-        ("replaces", "unnamed", "create,create@missing", 2),
+        ("no-excl", "named", "write,write@missing+dead=write", 2),
+        ("no-excl", "hosts", "write,write@missing", 2),
         ("replaces", "named", "create,create@missing", 2),
     ]
     .into_iter()
@@ -64,74 +64,124 @@ pub fn variants() -> Vec<Job> {
 pub fn ci() -> Vec<Job> {
     let mut jobs = variants();
     for mode in MODES {
-        for scenario in ["write,write@missing", "if_missing,if_missing@missing", "update,update@file"] {
+        for scenario in [
+            "write,write@missing",
+            "fail,write@missing",
+            "if_missing,if_missing@missing",
+            "update,update@file",
+        ] {
             jobs.push(job(mode, "real", 2, 0, 8).of(scenario));
         }
         jobs.push(job(mode, "real", 1, 1, 5).of("write,write@file"));
         jobs.push(job(mode, "real", 1, 1, 5).of("if_missing,if_missing@missing"));
     }
     for mode in ["unnamed", "named"] {
-        for scenario in [
-            "write,write,write@missing", "create,create@missing", "write,if_missing@missing",
-            "write,write_path@missing", "update,update@missing", "write,update@file",
-            "write,write@file+dead=write", "write,write_path@file+dead=write_path",
-            "write,unlink@file", "write,retarget@file", "write,rename_parent@missing",
-        ] {
-            jobs.push(job(mode, "real", 1, 0, 4).of(scenario).random(200));
+        for scenario in pairs(&["missing", "file"]) {
+            jobs.push(job(mode, "real", 1, 0, 4).of(scenario).random(50));
         }
-        jobs.push(job(mode, "real", 0, 1, 4).of("write_path,write@missing"));
-        jobs.push(job(mode, "real", 0, 1, 4).of("write_dir,write_dir@dir"));
+        for operation in FILES.iter().chain(&["write_dir"]) {
+            let initial = if *operation == "write_dir" { "dir" } else { "file" };
+            for (other, initial) in COUNTERPARTS.iter().chain(&[("write_dir", initial)]) {
+                let scenario = format!("{operation},{other}@{initial}");
+                jobs.push(job(mode, "real", 1, 0, 3).of(scenario));
+            }
+            for dead in DEAD {
+                let scenario = format!("{operation},write@{initial}+dead={dead}");
+                jobs.push(job(mode, "real", 1, 0, 3).of(scenario));
+            }
+            // A kill at each step.
+            let scenario = format!("{operation},{operation}@missing");
+            jobs.push(job(mode, "real", 0, 1, 4).of(scenario));
+        }
+        for operation in WITH_PARENTS {
+            let scenario = format!("{operation},{operation}@missing+parents");
+            jobs.push(job(mode, "real", 1, 1, 4).of(scenario));
+        }
     }
+    jobs.push(job("named", "real", 3, 0, 12).of("fail,write,write@missing").random(500));
     jobs
+}
+
+const FILES: [&str; 8] =
+    ["write", "create", "if_missing", "if_changed", "update", "write_path", "batch", "fail"];
+
+const DEAD: [&str; 4] = ["write", "if_missing", "write_path", "write_dir"];
+
+/// What they meet, and where.
+const COUNTERPARTS: [(&str, &str); 8] = [
+    ("unlink", "file"),
+    ("replace", "file"),
+    ("chmod", "file"),
+    ("read", "file"),
+    ("retarget", "file"),
+    ("rename_parent", "file"),
+    ("rename_parent", "missing"),
+    ("write_dir", "missing"),
+];
+
+const WITH_PARENTS: [&str; 5] = ["write", "if_missing", "update", "write_path", "write_dir"];
+
+fn pairs(initials: &[&str]) -> Vec<String> {
+    let all = FILES.iter().enumerate();
+    all.flat_map(|(at, a)| FILES[at..].iter().map(move |b| (a, b)))
+        .flat_map(|(a, b)| initials.iter().map(move |initial| format!("{a},{b}@{initial}")))
+        .collect()
 }
 
 pub fn long() -> Vec<Job> {
     let mut jobs = variants();
-    let files = ["write", "create", "if_missing", "if_changed", "update", "write_path", "batch"];
     for mode in MODES {
-        for (at, a) in files.iter().enumerate() {
-            for b in &files[at..] {
-                for initial in ["missing", "file"] {
-                    let scenario = format!("{a},{b}@{initial}");
-                    jobs.push(job(mode, "real", 2, 0, 120).of(&scenario).random(5000));
-                    jobs.push(job(mode, "real", 1, 1, 120).of(&scenario));
-                }
-            }
-            for (with, initial) in [
-                ("unlink", "file"), ("replace", "file"), ("chmod", "file"), ("read", "file"),
-                ("retarget", "file"), ("rename_parent", "file"), ("rename_parent", "missing"),
-                ("write_dir", "missing"), ("write_dir", "dir"),
-            ] {
-                let scenario = format!("{a},{with}@{initial}");
+        for scenario in pairs(&["missing", "file"]) {
+            jobs.push(job(mode, "real", 2, 0, 120).of(&scenario).random(5000));
+            jobs.push(job(mode, "real", 1, 1, 120).of(&scenario));
+        }
+        for operation in FILES {
+            for (with, initial) in COUNTERPARTS {
+                let scenario = format!("{operation},{with}@{initial}");
                 jobs.push(job(mode, "real", 2, 0, 60).of(&scenario).random(2000));
                 jobs.push(job(mode, "real", 1, 1, 60).of(&scenario));
             }
-            for dead in ["write", "if_missing", "write_path", "write_dir"] {
+            for dead in DEAD {
                 for initial in ["missing", "file"] {
-                    let scenario = format!("{a},write@{initial}+dead={dead}");
+                    let scenario = format!("{operation},write@{initial}+dead={dead}");
                     jobs.push(job(mode, "real", 2, 0, 60).of(&scenario));
                 }
             }
-            if !matches!(*a, "create" | "if_changed" | "batch") {
-                let scenario = format!("{a},{a}@missing+parents");
-                jobs.push(job(mode, "real", 2, 1, 60).of(&scenario));
+        }
+        for operation in WITH_PARENTS {
+            let scenario = format!("{operation},{operation}@missing+parents");
+            jobs.push(job(mode, "real", 2, 1, 60).of(&scenario));
+        }
+        for initial in ["dir", "missing"] {
+            let scenario = format!("write_dir,write_dir@{initial}");
+            jobs.push(job(mode, "real", 2, 1, 300).of(&scenario).random(5000));
+            for other in ["write", "read", "chmod"] {
+                let scenario = format!("write_dir,{other}@{initial}");
+                jobs.push(job(mode, "real", 2, 0, 60).of(&scenario));
             }
         }
-        jobs.push(job(mode, "real", 2, 1, 300).of("write_dir,write_dir@dir").random(5000));
-        jobs.push(job(mode, "real", 2, 1, 300).of("write_dir,write_dir@missing").random(5000));
         jobs.push(job(mode, "real", 2, 0, 60).of("if_changed,if_changed@same"));
-        for triple in [
-            "write,write,write@missing", "write,write,write@file",
-            "if_missing,if_missing,if_missing@missing", "update,update,update@file",
-            "update,update,update@missing", "write,update,if_missing@missing",
-            "write,write_path,if_missing@missing", "write,write,unlink@file",
-            "write,write,write@file+dead=write", "create,if_missing,update@missing",
-        ] {
+        for triple in TRIPLES {
             jobs.push(job(mode, "real", 3, 0, 600).of(triple).random(20_000));
         }
     }
     jobs
 }
+
+const TRIPLES: [&str; 12] = [
+    "write,write,write@missing",
+    "write,write,write@file",
+    "fail,write,write@missing",
+    "create,create,write@missing",
+    "if_missing,if_missing,if_missing@missing",
+    "update,update,update@file",
+    "update,update,update@missing",
+    "write,update,if_missing@missing",
+    "write,write_path,if_missing@missing",
+    "write,write,unlink@file",
+    "write,write,write@file+dead=write",
+    "create,if_missing,update@missing",
+];
 
 /// One job a processor at a time; says whether all is as it must be.
 pub fn run(jobs: &[Job]) -> Result<ExitCode> {

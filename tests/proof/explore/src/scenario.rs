@@ -30,12 +30,8 @@ impl Scenario {
             _ => return None,
         };
         let operations: Option<Vec<_>> = operations.split(',').map(operation).collect();
-        let mut scenario = Scenario {
-            operations: operations?,
-            initial,
-            dead: None,
-            parents: false,
-        };
+        let mut scenario =
+            Scenario { operations: operations?, initial, dead: None, parents: false };
         for part in parts {
             match part.strip_prefix("dead=") {
                 Some(dead) => scenario.dead = Some(operation(dead)?),
@@ -186,9 +182,20 @@ pub fn check_end(
     if scenario.is_link() || scenario.moves_parent() {
         return check_moved(scenario, base, done);
     }
+    if let Some(violation) = check_mode(base, done) {
+        return Some(violation);
+    }
     let mut destinations = vec![(DESTINATION, done.to_vec())];
     if scenario.is_batch() {
-        let batches = done.iter().filter(|done| done.operation == Batch).cloned().collect();
+        // One that was refused for the other destination has not touched this one.
+        let refused = |result: &String| result.starts_with("error");
+        let batches = done.iter().filter(|done| done.operation == Batch);
+        let batches = batches
+            .map(|done| Done {
+                result: done.result.clone().filter(|r| !refused(r)),
+                ..done.clone()
+            })
+            .collect();
         destinations.push((SECOND, batches));
     }
     for (path, done) in destinations {
@@ -217,7 +224,10 @@ fn check_error(scenario: &Scenario, done: &Done) -> Option<Violation> {
     let result = done.result.as_deref()?;
     let is_failure = result == "panic" || result.starts_with("error");
     let is_known = [
-        "error NotFound", "error AlreadyExists", "error IsADirectory", "error NotADirectory",
+        "error NotFound",
+        "error AlreadyExists",
+        "error IsADirectory",
+        "error NotADirectory",
         "error ResourceBusy",
     ];
     let may_be = is_known.iter().any(|known| result.starts_with(known));
@@ -231,6 +241,19 @@ fn check_error(scenario: &Scenario, done: &Done) -> Option<Violation> {
             && result.starts_with("error NotFound")
             && done.operation != Update);
     is_wrong.then(|| violation("error", detail()))
+}
+
+/// A mode that was set before a write began is the new file's.
+fn check_mode(base: &Path, done: &[Done]) -> Option<Violation> {
+    use std::os::unix::fs::PermissionsExt;
+    let chmod = done.iter().find(|done| done.operation == Chmod)?;
+    let is_before = |other: &Done| chmod.last_step < other.first_step || !other.began;
+    let others_follow = done.iter().filter(|done| done.operation != Chmod).all(is_before);
+    if !others_follow || chmod.result.as_deref() != Some("ok") {
+        return None;
+    }
+    let mode = fs::metadata(base.join(DESTINATION)).ok()?.permissions().mode() & 0o777;
+    (mode != 0o600).then(|| violation("mode", format!("it was set to 600, and is {mode:o}")))
 }
 
 /// Each operation's content is where its path led while it ran.
@@ -259,12 +282,14 @@ fn check_moved(scenario: &Scenario, base: &Path, done: &[Done]) -> Option<Violat
         };
         if !wanted.contains(&count) {
             let result = writer.result.as_deref().unwrap_or("killed");
-            let detail = format!("{} {:?}: {result}, but {states:?}", writer.name, writer.operation);
+            let detail =
+                format!("{} {:?}: {result}, but {states:?}", writer.name, writer.operation);
             return Some(violation("order", detail));
         }
         if let Some(result) = writer.result.as_deref() {
             let moved = result.starts_with("error NotFound") && scenario.moves_parent();
-            if result.starts_with("error") && !moved {
+            let (expected, _) = writer.operation.apply(&writer.name, &scenario.initial);
+            if result.starts_with("error") && !moved && !result.starts_with(&expected) {
                 return Some(violation("error", format!("{}: {result}", writer.name)));
             }
         }
@@ -300,10 +325,9 @@ fn is_explained(initial: &State, done: &[Done], last: &State, exclusion: bool) -
         .enumerate()
         .filter(|(_, done)| done.began)
         .flat_map(|(at, done)| match done.operation {
-            Update => vec![
-                Event { done: at, half: Half::Read },
-                Event { done: at, half: Half::Publish },
-            ],
+            Update => {
+                vec![Event { done: at, half: Half::Read }, Event { done: at, half: Half::Publish }]
+            }
             _ => vec![Event { done: at, half: Half::Whole }],
         })
         .collect();
@@ -335,8 +359,10 @@ impl Search<'_> {
             let result = operation.result.as_deref();
             let says = |expected: &str| match result {
                 None => true,
-                Some(result) => result == expected
-                    || expected.starts_with("error ") && result.starts_with(expected),
+                Some(result) => {
+                    result == expected
+                        || expected.starts_with("error ") && result.starts_with(expected)
+                }
             };
             match half {
                 Half::Whole => {
@@ -352,13 +378,15 @@ impl Search<'_> {
                     let Some(old) = &read[done] else { return false };
                     let (expected, after) = operation.operation.apply(&operation.name, old);
                     let gave_up = ["error ResourceBusy", "error AlreadyExists", "error NotFound"];
-                    let gave_up = result
-                        .is_some_and(|result| gave_up.iter().any(|known| result.starts_with(known)));
+                    let gave_up = result.is_some_and(|result| {
+                        gave_up.iter().any(|known| result.starts_with(known))
+                    });
                     // Somebody who asks for no lock was faster, which is seen, or not.
                     if gave_up {
                         return *old != state && next(state.clone(), read.clone());
                     }
-                    says(&expected) && next(if expected == "ok" { after } else { state.clone() }, read.clone())
+                    says(&expected)
+                        && next(if expected == "ok" { after } else { state.clone() }, read.clone())
                 }
             }
         })

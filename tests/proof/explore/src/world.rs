@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
 use libc::{c_long, user_regs_struct};
-use seccompiler::BpfProgram;
 
 use crate::tracee::{Stop, Tracee};
 
@@ -73,62 +71,6 @@ pub const VARIANTS: [(Variant, &str); 6] = [
     (Variant::Replaces, "replaces"),
 ];
 
-const CALLS: &[c_long] = &[
-    libc::SYS_open,
-    libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_creat,
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_statfs,
-    libc::SYS_fstatfs,
-    libc::SYS_access,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_readlink,
-    libc::SYS_readlinkat,
-    libc::SYS_mkdir,
-    libc::SYS_mkdirat,
-    libc::SYS_rmdir,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_link,
-    libc::SYS_linkat,
-    libc::SYS_symlink,
-    libc::SYS_symlinkat,
-    libc::SYS_chmod,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_truncate,
-    libc::SYS_ftruncate,
-    libc::SYS_write,
-    libc::SYS_pwrite64,
-    libc::SYS_writev,
-    libc::SYS_copy_file_range,
-    libc::SYS_sendfile,
-    libc::SYS_getdents64,
-    libc::SYS_close,
-    libc::SYS_flock,
-    libc::SYS_fcntl,
-    libc::SYS_dup,
-    libc::SYS_sched_yield,
-    libc::SYS_nanosleep,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_getrandom,
-];
-
-pub fn filter() -> Result<BpfProgram> {
-    crate::tracee::filter(CALLS)
-}
-
 /// A call before which a process is stopped.
 #[derive(Clone)]
 pub struct Call {
@@ -140,30 +82,57 @@ pub struct Call {
 
 #[derive(Clone, PartialEq)]
 enum Kind {
-    Open { path: PathBuf, flags: i32, registers_flags: bool },
-    StatPath { path: PathBuf },
-    StatFile { fd: i32 },
+    Open {
+        path: PathBuf,
+        flags: i32,
+        registers_flags: bool,
+    },
+    StatPath {
+        path: PathBuf,
+    },
+    StatFile {
+        fd: i32,
+    },
     StatFilesystem,
     /// Changes or looks at names.
     Names,
-    Link { by_descriptor: bool },
-    Rename { flags: u64 },
+    Link {
+        by_descriptor: bool,
+    },
+    Rename {
+        flags: u64,
+    },
     /// Of a file's content.
-    Content { fd: i32 },
+    Content {
+        fd: i32,
+    },
     /// Metadata, which matter where somebody changes a mode.
     Metadata,
-    Close { fd: i32 },
-    Lock { fd: i32, how: How, waits: bool },
+    Close {
+        fd: i32,
+    },
+    Lock {
+        fd: i32,
+        how: How,
+        waits: bool,
+    },
     Yield,
-    Random { address: u64, length: u64 },
+    Random {
+        address: u64,
+        length: u64,
+    },
     Other,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum How {
-    Flock { exclusive: bool },
+    Flock {
+        exclusive: bool,
+    },
     /// fcntl(2), F_OFD_SETLKW and F_SETLKW.
-    Record { argument: u64 },
+    Record {
+        argument: u64,
+    },
     Unlock,
 }
 
@@ -201,13 +170,12 @@ pub struct Process {
 impl Process {
     pub fn start(
         world: &World,
-        filter: &BpfProgram,
         index: usize,
         is_update: bool,
         operation: impl FnOnce() -> String,
     ) -> Result<Process> {
         let mut process = Process {
-            tracee: Tracee::start(filter, operation)?,
+            tracee: Tracee::start(operation)?,
             index,
             is_update,
             pending: None,
@@ -305,7 +273,6 @@ impl Process {
                 };
                 let asked = nix::fcntl::FcntlArg::F_OFD_GETLK(&mut lock);
                 let asked = nix::fcntl::fcntl(&file, asked);
-                let _ = file.as_raw_fd();
                 asked.is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
             }
             How::Unlock => false,
@@ -386,13 +353,11 @@ impl Process {
                     self.tracee.set(registers)?;
                 }
                 let told = self.tracee.execute()?.rax as i64;
-                if let Ok(fd) = i32::try_from(told) {
-                    if fd >= 0 {
-                        self.forget(fd);
-                        self.names.insert(fd, path.clone());
-                        if flags & libc::O_CREAT != 0 || is_unnamed {
-                            self.made.insert(fd);
-                        }
+                if let Some(fd) = i32::try_from(told).ok().filter(|&fd| fd >= 0) {
+                    self.forget(fd);
+                    self.names.insert(fd, path.clone());
+                    if flags & libc::O_CREAT != 0 || is_unnamed {
+                        self.made.insert(fd);
                     }
                 }
                 self.tracee.go_on()?;
@@ -584,8 +549,9 @@ impl Process {
                 Some(libc::AT_FDCWD) | None => {
                     fs::read_link(format!("/proc/{}/cwd", self.tracee.pid))?
                 }
-                Some(fd) => fs::read_link(format!("/proc/{}/fd/{fd}", self.tracee.pid))
-                    .unwrap_or_default(),
+                Some(fd) => {
+                    fs::read_link(format!("/proc/{}/fd/{fd}", self.tracee.pid)).unwrap_or_default()
+                }
             };
             Ok(self.plain(&base.join(given)))
         };
@@ -640,7 +606,10 @@ impl Process {
             | libc::SYS_faccessat2
             | libc::SYS_fchmod
             | libc::SYS_fchown => (Kind::Metadata, "metadata".into()),
-            libc::SYS_mkdir | libc::SYS_rmdir | libc::SYS_unlink | libc::SYS_chmod
+            libc::SYS_mkdir
+            | libc::SYS_rmdir
+            | libc::SYS_unlink
+            | libc::SYS_chmod
             | libc::SYS_truncate => {
                 let what = match call {
                     libc::SYS_mkdir => "mkdir",
@@ -658,9 +627,7 @@ impl Process {
             }
             libc::SYS_symlink => names(world, "symlink", &[path(None, r.rsi)?]),
             libc::SYS_symlinkat => names(world, "symlinkat", &[path(Some(r.rsi), r.rdx)?]),
-            libc::SYS_rename => {
-                names(world, "rename", &[path(None, r.rdi)?, path(None, r.rsi)?])
-            }
+            libc::SYS_rename => names(world, "rename", &[path(None, r.rdi)?, path(None, r.rsi)?]),
             libc::SYS_renameat | libc::SYS_renameat2 => {
                 let flags = if call == libc::SYS_renameat2 { r.r8 & 0xffff_ffff } else { 0 };
                 let paths = [path(Some(r.rdi), r.rsi)?, path(Some(r.rdx), r.r10)?];
