@@ -422,9 +422,16 @@ fn wait_for_file(
 ) -> io::Result<FileWait> {
     let Some(found) = Os::stat(directory, name)? else { return Ok(FileWait::Gone) };
     check_not_held_by(asker.owner, found.id())?;
-    if let (Wait::Forever, Ok(file)) = (asker.wait, Os::open_to_update(directory, name)) {
-        if Os::lock(&file) == Lock::Held {
-            return Ok(FileWait::Locked(file, found));
+    if let Wait::Forever = asker.wait {
+        // NFS locks only what is open for writing (flock(2)); elsewhere nobody but its writer opens the
+        // file so.
+        for open in [Os::open_to_lock, Os::open_to_update] {
+            match open(directory, name) {
+                Ok(file) if Os::lock(&file) == Lock::Held => {
+                    return Ok(FileWait::Locked(file, found));
+                }
+                _ => {}
+            }
         }
     }
     Ok(match asker.wait.pause(pause) {

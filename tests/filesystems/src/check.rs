@@ -1,7 +1,7 @@
 //! What one operation does, and what becomes of it if its closure fails or it is killed; and what many
 //! of one kind do to each other.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, Error, ErrorKind};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -170,11 +170,15 @@ pub fn count(answers: &[String], file: &Path) -> Result<Verdict> {
             verdict = verdict.and(|| Verdict::Refused(why));
         }
     }
-    let there: u32 = match fs::read_to_string(file) {
-        Ok(text) => text.parse().with_context(|| format!("the number is {text:?}"))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => 0,
-        Err(error) => return Err(error.into()),
-    };
+    let read = || fs::read_to_string(file);
+    // ESTALE: the last look at the name was at a file that is gone; a second look finds the new one.
+    let is_stale = |error: &Error| error.kind() == ErrorKind::StaleNetworkFileHandle;
+    let there: u32 =
+        match read().or_else(|error| if is_stale(&error) { read() } else { Err(error) }) {
+            Ok(text) => text.parse().with_context(|| format!("the number is {text:?}"))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(error.into()),
+        };
     match there == acknowledged {
         true => Ok(verdict),
         false => {

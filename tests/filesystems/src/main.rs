@@ -39,7 +39,8 @@ fn main() -> Result<()> {
 }
 
 fn check(name: &str, directory: &Path, view: Option<&Path>) -> Result<()> {
-    let mut report = Report::new(name);
+    let mounts: Vec<&Path> = [Some(directory), view].into_iter().flatten().collect();
+    let mut report = Report::new(name, &mounts);
     let scratch = Scratch::new(directory, view).with_context(|| format!("{name} can't be used"))?;
     for operation in operation::ALL {
         check::operation(&scratch, operation, &mut report);

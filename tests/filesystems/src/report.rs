@@ -1,6 +1,7 @@
 //! What was found, as lines of three fields, and as a table.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -39,12 +40,17 @@ impl Verdict {
 
 pub struct Report {
     filesystem: String,
+    /// What is left out of messages, the longest first: where things are mounted.
+    mounts: Vec<String>,
     pub has_violations: bool,
 }
 
 impl Report {
-    pub fn new(filesystem: &str) -> Report {
-        Report { filesystem: filesystem.to_owned(), has_violations: false }
+    pub fn new(filesystem: &str, mounts: &[&Path]) -> Report {
+        let mut mounts: Vec<_> =
+            mounts.iter().map(|mount| format!("{}/", mount.display())).collect();
+        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.len()));
+        Report { filesystem: filesystem.to_owned(), mounts, has_violations: false }
     }
 
     pub fn add(&mut self, check: &str, verdict: Verdict) {
@@ -57,7 +63,13 @@ impl Report {
                 format!("VIOLATION: {what}")
             }
         };
-        println!("{}\t{check}\t{}", self.filesystem, text.replace(['\n', '\t'], " "));
+        let mut text = text.replace(['\n', '\t'], " ");
+        for mount in &self.mounts {
+            text = text.replace(mount, "");
+        }
+        // What `Debug` adds to a chain's last cause.
+        let text = text.split(": io::ErrorKind::").next().unwrap_or_default();
+        println!("{}\t{check}\t{text}", self.filesystem);
     }
 }
 
@@ -83,7 +95,7 @@ pub fn print_table(results: &str) -> Result<()> {
     let mut notes: Vec<&str> = Vec::new();
     for filesystem in filesystems {
         if let Some(why) = cells.get(&(filesystem, "skipped")) {
-            println!("| {filesystem} | not tested: {why} |{}", " |".repeat(checks.len() - 1));
+            println!("| {filesystem} | not tested: {why} |{}", " |".repeat(checks.len().saturating_sub(1)));
             continue;
         }
         let mut row = Vec::new();
