@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use ::tokio::fs::File;
 use ::tokio::io::{AsyncWriteExt, BufWriter};
 use ::tokio::runtime::{Builder, Runtime};
+use ::tokio::sync::Notify;
 use ::tokio::task::JoinSet;
 use write_atomically::{WriteOptions, tokio as asynchronous};
 
@@ -225,37 +227,39 @@ fn memory(runtime: &Runtime, directory: &Path) {
     const CALLS: usize = 500;
     println!("\nmemory for each of {CALLS} calls");
     for (name, bytes) in [("10 bytes", 10), ("1 MiB", MIB), ("8 MiB", 8 * MIB)] {
-        let (before, waiting) = (resident(), &::tokio::sync::Semaphore::new(0));
-        let size = AtomicUsize::new(0);
-        let used = runtime.block_on(async {
-            let mut calls = Vec::new();
-            for n in 0..CALLS {
-                let path = directory.join(n.to_string());
-                let call = write_and_wait(path, bytes, waiting);
-                size.store(size_of_val(&call), Ordering::Relaxed);
-                calls.push(Box::pin(call));
-            }
-            for call in &mut calls {
-                let _ = ::tokio::time::timeout(Duration::from_millis(100), call).await;
-            }
-            resident() - before
-        });
-        let each = used / CALLS;
-        println!(
-            "  after {name:8} {:>8} KiB, of which the future {}",
-            each >> 10,
-            size.into_inner()
-        );
+        let (before, waiting) = (resident(), Arc::new(Waiting::default()));
+        let mut calls = JoinSet::new();
+        let mut future = 0;
+        for n in 0..CALLS {
+            let call = write_and_wait(directory.join(n.to_string()), bytes, waiting.clone());
+            future = size_of_val(&call);
+            calls.spawn_on(call, runtime.handle());
+        }
+        while waiting.calls.load(Ordering::Relaxed) < CALLS {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let each = (resident() - before) / CALLS;
+        println!("  after {name:8} {:>6} KiB; the future is {future} bytes", each >> 10);
+        waiting.end.notify_waiters();
+        runtime.block_on(calls.join_all());
     }
 }
 
-async fn write_and_wait(path: PathBuf, bytes: usize, waiting: &::tokio::sync::Semaphore) {
+#[derive(Default)]
+struct Waiting {
+    calls: AtomicUsize,
+    end: Notify,
+}
+
+async fn write_and_wait(path: PathBuf, bytes: usize, waiting: Arc<Waiting>) {
     let options = WriteOptions::new().durability(write_atomically::Durability::Relaxed).tokio();
     let written = options.write(path, async |w| {
         for _ in 0..bytes / 10 {
             w.write_all(b"0123456789").await?;
         }
-        let _ = waiting.acquire().await;
+        let end = waiting.end.notified();
+        waiting.calls.fetch_add(1, Ordering::Relaxed);
+        end.await;
         Ok(())
     });
     written.await.unwrap();

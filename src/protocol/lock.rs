@@ -3,6 +3,8 @@
 //! flock(2): a lock belongs to the open file description and goes with its last descriptor, however
 //! the process ends, so a killed holder blocks nobody.
 
+#[cfg(feature = "tokio")]
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,20 +167,20 @@ impl Drop for Holder {
 /// it, and so must not have what it waits for.
 #[cfg(feature = "tokio")]
 #[derive(Debug)]
-pub(crate) struct Nested(Owner);
+pub(crate) struct Nested(u64);
 
 #[cfg(feature = "tokio")]
 impl Nested {
-    pub(crate) fn register(owner: Owner, around: Owner) -> Nested {
-        registry().nested.push((owner, around));
-        Nested(owner)
+    pub(crate) fn register(task: u64, around: Owner) -> Nested {
+        registry().nested.insert(task, around);
+        Nested(task)
     }
 }
 
 #[cfg(feature = "tokio")]
 impl Drop for Nested {
     fn drop(&mut self) {
-        registry().nested.retain(|(owner, _)| *owner != self.0);
+        registry().nested.remove(&self.0);
     }
 }
 
@@ -205,13 +207,16 @@ struct Registry {
     held: Vec<Held>,
     /// Who runs in whose closure. Threads need no entry: all their calls have one owner.
     #[cfg(feature = "tokio")]
-    nested: Vec<(Owner, Owner)>,
+    nested: BTreeMap<u64, Owner>,
 }
 
 impl Registry {
     #[cfg(feature = "tokio")]
     fn around(&self, owner: Owner) -> Option<Owner> {
-        self.nested.iter().find(|(inner, _)| *inner == owner).map(|(_, around)| *around)
+        match owner {
+            Owner::Thread(_) => None,
+            Owner::Task(task) => self.nested.get(&task).copied(),
+        }
     }
 
     #[cfg(not(feature = "tokio"))]
@@ -224,7 +229,7 @@ fn registry() -> MutexGuard<'static, Registry> {
     static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
         held: Vec::new(),
         #[cfg(feature = "tokio")]
-        nested: Vec::new(),
+        nested: BTreeMap::new(),
     });
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }

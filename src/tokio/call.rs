@@ -42,9 +42,10 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn start(path: &Path, settings: &Settings) -> Call {
         static CALLS: AtomicU64 = AtomicU64::new(0);
-        let owner = Owner::Task(CALLS.fetch_add(1, Ordering::Relaxed));
-        let nested = AROUND.try_with(|around| Nested::register(owner, *around)).ok();
-        let request = Request { path: path.to_owned(), settings: settings.clone(), owner };
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        let nested = AROUND.try_with(|around| Nested::register(number, *around)).ok();
+        let (path, settings) = (path.to_owned(), settings.clone());
+        let request = Request { path, settings, number, owner: Owner::Task(number) };
         Call { request: Arc::new(request), pool: Pool::current(), _nested: nested }
     }
 
@@ -157,10 +158,9 @@ struct Waiting {
 impl Waiting {
     fn start(request: &Request) -> Waiting {
         WAITING.fetch_add(1, Ordering::Relaxed);
-        let Owner::Task(number) = request.owner else { unreachable!("calls here are tasks'") };
         let timeout = request.settings.lock_timeout;
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Waiting { end, pause: SHORTEST_PAUSE, number }
+        Waiting { end, pause: SHORTEST_PAUSE, number: request.number }
     }
 
     /// `false` if it is time to give up.

@@ -88,7 +88,8 @@
 //! returns.
 //!
 //! Once publishing has begun on the pool it goes on to its end: the file is the old one or the new one,
-//! whole, and which one is not known.
+//! whole, and which one is not known. (Into a FIFO it takes as long as nobody reads, and a thread of the
+//! pool.)
 //!
 //! ```
 //! use std::time::Duration;
@@ -176,3 +177,12 @@ pub use write::write;
 #[cfg(feature = "anyhow")]
 pub use write::{create_atomically, write_atomically, write_if_changed};
 pub use writer::Writer;
+
+/// Users move these between tasks, and poll them where they are.
+const _: () = {
+    const fn is_ready_for_tasks<T: Send + Sync + Unpin>() {}
+    is_ready_for_tasks::<Writer>();
+    is_ready_for_tasks::<Reader>();
+    is_ready_for_tasks::<Batch<std::rc::Rc<()>>>();
+    is_ready_for_tasks::<WriteOptions<std::rc::Rc<()>>>();
+};

@@ -10,6 +10,7 @@ use crate::settings::Settings;
 pub(crate) struct Request {
     pub(crate) path: PathBuf,
     pub(crate) settings: Settings,
+    pub(super) number: u64,
     pub(crate) owner: Owner,
 }
 

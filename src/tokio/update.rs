@@ -73,32 +73,37 @@ impl<E: From<io::Error>> WriteOptions<E> {
                 publishing.await?;
                 Ok(value)
             }
-            Found::File(old) => {
-                let Old { reader, output, replace, _lock } = *old;
-                // Held until the file is published or unchanged.
-                let lock = Held::new(&call.pool, _lock);
-                let mut reader = Reader::new(reader, &call.request, &call.pool);
-                let filling =
-                    call.fill(Box::new(output), async |w| fill(Some(&mut reader), w).await);
-                let filled = filling.await;
-                let held = (reader.into_file().await, lock.take());
-                match filled {
-                    Ok((writer, value)) => {
-                        let publishing = writer.publish(move |complete, _| {
-                            let (reader, _lock) = held;
-                            // Not every system replaces a file that is open.
-                            drop(reader);
-                            complete.publish(replace)
-                        });
-                        publishing.await?;
-                        Ok(value)
-                    }
-                    Err(error) => {
-                        call.pool.discard(held).await;
-                        Err(error)
-                    }
-                }
-            }
+            Found::File(old) => replace_old(&call, *old, fill).await,
+        }
+    }
+}
+
+async fn replace_old<T, E: From<io::Error>>(
+    call: &Call,
+    old: Old,
+    fill: impl AsyncFnOnce(Option<&mut Reader>, &mut Writer) -> Result<T, E>,
+) -> Result<T, E> {
+    let Old { reader, output, replace, _lock } = old;
+    // Held until the file is published or unchanged.
+    let lock = Held::new(&call.pool, _lock);
+    let mut reader = Reader::new(reader, &call.request, &call.pool);
+    let filling = call.fill(Box::new(output), async |w| fill(Some(&mut reader), w).await);
+    let filled = filling.await;
+    let held = (reader.into_file().await, lock.take());
+    match filled {
+        Ok((writer, value)) => {
+            let publishing = writer.publish(move |complete, _| {
+                let (reader, _lock) = held;
+                // Not every system replaces a file that is open.
+                drop(reader);
+                complete.publish(replace)
+            });
+            publishing.await?;
+            Ok(value)
+        }
+        Err(error) => {
+            call.pool.discard(held).await;
+            Err(error)
         }
     }
 }

@@ -13,9 +13,7 @@ use ::tokio::io::{AsyncSeek, AsyncWrite};
 
 use super::pool::{Job, Pool, shut_down};
 use super::request::Request;
-use super::rest::Rest;
-use crate::error::Error;
-use crate::protocol::output::{Complete, Output};
+use crate::protocol::output::Output;
 use crate::writer::{self, LARGE_BUFFER, capacity_at};
 
 /// The file that an asynchronous closure writes: buffered, and invisible at the destination until the
@@ -48,7 +46,7 @@ use crate::writer::{self, LARGE_BUFFER, capacity_at};
 ///
 /// As [`write_atomically::Writer`](crate::Writer); it remembers what failed in the same way.
 pub struct Writer {
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// How full the buffer may get before it is handed to the pool.
     capacity: usize,
     /// Where the next byte goes, if that is known.
@@ -56,17 +54,17 @@ pub struct Writer {
     seeking: Option<Seeking>,
     /// Bytes that could not be written are still to be written before others.
     is_behind: bool,
-    staged: Staged,
+    pub(super) staged: Staged,
     /// The answer of the last job.
     answer: u64,
     /// The other buffer.
     spare: Vec<u8>,
-    request: Arc<Request>,
-    pool: Pool,
+    pub(super) request: Arc<Request>,
+    pub(super) pool: Pool,
 }
 
 /// Where the staging file is.
-enum Staged {
+pub(super) enum Staged {
     Here(Box<Output>),
     Away(Job<Returned>),
     /// Taken, or lost with the runtime.
@@ -74,10 +72,10 @@ enum Staged {
 }
 
 /// What comes back from the pool.
-struct Returned {
-    output: Box<Output>,
+pub(super) struct Returned {
+    pub(super) output: Box<Output>,
     /// Empty, unless an earlier buffer could not be written.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     result: io::Result<u64>,
 }
 
@@ -214,56 +212,6 @@ impl Writer {
         Ok(self.answer)
     }
 
-    /// The closure has returned `Ok`: writes the rest, and publishes the content, in one job.
-    pub(crate) async fn publish<T: Send + 'static>(
-        self,
-        publish: impl FnOnce(Complete, &Request) -> Result<T, Error> + Send + 'static,
-    ) -> io::Result<T> {
-        let (request, pool) = (self.request.clone(), self.pool.clone());
-        let rest = self.complete().await?;
-        let job = move || {
-            let complete = rest.finish()?;
-            Ok(publish(complete, &request)?)
-        };
-        pool.start(job).await?
-    }
-
-    /// Waits for the pool, and for what it has to say of earlier buffers.
-    pub(crate) async fn complete(mut self) -> io::Result<Rest> {
-        let mut written = poll_fn(|context| self.poll_sought(context)).await.map(drop);
-        if written.is_ok() {
-            written = poll_fn(|context| self.poll_returned(context)).await;
-        }
-        match written {
-            Ok(()) => self.take_rest().ok_or_else(shut_down),
-            Err(error) => {
-                self.discard().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// The closure has failed: waits until nothing is left.
-    pub(crate) async fn discard(mut self) {
-        // A failure here does not hide the closure's.
-        let _ = poll_fn(|context| self.poll_returned(context)).await;
-        if let Some(rest) = self.take_rest() {
-            self.pool.discard(rest).await;
-        }
-    }
-
-    fn take_rest(&mut self) -> Option<Rest> {
-        match mem::replace(&mut self.staged, Staged::Gone) {
-            Staged::Here(output) => Some(self.rest(output)),
-            Staged::Away(_) | Staged::Gone => None,
-        }
-    }
-
-    fn rest(&mut self, output: Box<Output>) -> Rest {
-        let keeps = self.request.settings.keep_failed.is_some();
-        Rest::new(output, mem::take(&mut self.buffer), keeps)
-    }
-
     /// Whether this takes bytes only after something else has been done.
     fn must_wait(&self) -> bool {
         self.is_behind || self.seeking.is_some()
@@ -301,7 +249,7 @@ impl Writer {
     }
 
     /// Waits for the job on the pool, whose error it was not possible to report earlier.
-    fn poll_returned(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_returned(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let job = match &mut self.staged {
             Staged::Here(_) => return Poll::Ready(Ok(())),
             Staged::Away(job) => job,
@@ -348,7 +296,7 @@ impl Writer {
     }
 
     /// Ends a seek that has been asked for. The position.
-    fn poll_sought(&mut self, context: &mut Context<'_>) -> Poll<io::Result<u64>> {
+    pub(super) fn poll_sought(&mut self, context: &mut Context<'_>) -> Poll<io::Result<u64>> {
         if let Some(Seeking::Asked(to)) = self.seeking {
             if let (SeekFrom::Current(0), Some(position)) = (to, self.position) {
                 // Known without a job: archive writers ask for it all the time.
@@ -451,26 +399,5 @@ impl AsyncSeek for Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer").field("path", &self.request.path).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Writer {
-    /// The closure has been cancelled.
-    fn drop(&mut self) {
-        match mem::replace(&mut self.staged, Staged::Gone) {
-            Staged::Here(output) => {
-                let rest = self.rest(output);
-                self.pool.drop_later(rest);
-            }
-            Staged::Away(job) if self.request.settings.keep_failed.is_some() => {
-                let mut last = mem::take(&mut self.buffer);
-                self.pool.finish_later(job, move |Returned { output, mut buffer, .. }| {
-                    buffer.append(&mut last);
-                    drop(Rest::new(output, buffer, true));
-                });
-            }
-            Staged::Away(job) => drop(job),
-            Staged::Gone => {}
-        }
     }
 }

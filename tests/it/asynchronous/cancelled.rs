@@ -247,3 +247,29 @@ fn a_timeout_is_a_failure_like_any_other() {
     drop(runtime);
     crate::support::assert_state(&directory, Some("old"));
 }
+
+/// The pool's only thread is busy when the closure returns `Ok`.
+#[test]
+fn publishing_that_has_not_begun_never_does() {
+    for case in CASES {
+        let directory = case.prepare();
+        let path = directory.join("file");
+        let runtime = runtime("one thread", 1);
+        let options = relaxed().tokio();
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let busy = std::sync::Mutex::new(Some(busy));
+        runtime.block_on(async {
+            let call = case.call(&options, &path, async || {
+                let busy = busy.lock().unwrap().take().unwrap();
+                drop(::tokio::task::spawn_blocking(move || busy.recv()));
+                Ok(())
+            });
+            assert!(::tokio::time::timeout(Duration::from_millis(30), call).await.is_err());
+            drop(free);
+            for _ in 0..3 {
+                ::tokio::task::spawn_blocking(|| {}).await.unwrap();
+            }
+        });
+        case.assert_state(&directory, case.old);
+    }
+}

@@ -2,16 +2,21 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
-use std::pin::Pin;
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use ::tokio::io::AsyncWriteExt;
 use ::tokio::runtime::{Builder, Runtime};
 use ::tokio::task::{JoinSet, LocalSet};
 use rstest::rstest;
 use write_atomically::WriteOptions;
-use write_atomically::tokio::{Batch, write_atomically, write_batch, write_if_missing};
+use write_atomically::tokio::{Batch, Writer, write_atomically, write_batch, write_if_missing};
 
+use super::CASES;
 use crate::support::{Directory, assert_state, prepare, read};
 
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +123,9 @@ fn without_a_runtime_the_panic_is_that_of_tokio() {
     let directory = prepare("here", Some("old"));
     let path = directory.join("file");
     let writing = write_atomically(&path, async |_| Ok(()));
-    let mut writing = std::pin::pin!(writing);
+    let mut writing = pin!(writing);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         writing.as_mut().poll(&mut context).is_ready()
     }));
     let panic = panic.unwrap_err();
@@ -132,25 +137,75 @@ fn without_a_runtime_the_panic_is_that_of_tokio() {
     assert_state(&directory, Some("old"));
 }
 
-/// Wakes the thread that waits in [`run_without_tokio`].
-struct Unpark(std::thread::Thread);
+/// Wakes the thread that waits in [`run_without_tokio`], and counts how often.
+struct Unpark(Thread, AtomicUsize);
 
-impl std::task::Wake for Unpark {
-    fn wake(self: std::sync::Arc<Self>) {
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Ordering::Relaxed);
         self.0.unpark();
     }
 }
 
-fn run_without_tokio<F: Future>(future: F) -> F::Output {
-    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
-    let mut future = std::pin::pin!(future);
+/// What a future ends in, and how often it was woken.
+fn run_without_tokio<F: Future>(future: F) -> (F::Output, usize) {
+    let unpark = Arc::new(Unpark(thread::current(), AtomicUsize::new(0)));
+    let waker = unpark.clone().into();
+    let mut future = pin!(future);
     loop {
-        let mut context = std::task::Context::from_waker(&waker);
-        match future.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => std::thread::park(),
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return (output, unpark.1.load(Ordering::Relaxed)),
+            Poll::Pending => thread::park(),
         }
     }
+}
+
+/// A task that waits for a job is woken when it ends.
+#[test]
+fn a_small_file_takes_two_jobs_on_the_pool_and_a_slice_one() {
+    for case in CASES {
+        if case.operation == "batch" {
+            continue;
+        }
+        let directory = case.prepare();
+        let (path, options) = (directory.join("file"), super::relaxed().tokio());
+        let runtime = runtime("threads");
+        let _entered = runtime.enter();
+        let small = async |w: &mut Writer| w.write_all(b"small").await;
+        let produce = async |staged: &Path| match case.operation.starts_with("dir") {
+            true => io::Result::Ok(()),
+            false => Ok(fs_err::write(staged, "small")?),
+        };
+        let (done, jobs) = match case.operation {
+            "write" => run_without_tokio(options.write(&path, small)),
+            "create" => run_without_tokio(options.create(&path, small)),
+            "path" => run_without_tokio(options.write_path(&path, produce)),
+            "dir" => run_without_tokio(options.write_dir(&path, produce)),
+            "update" => run_without_tokio(options.update(&path, async |_, w| small(w).await)),
+            "if changed" => {
+                let (change, jobs) = run_without_tokio(options.write_if_changed(&path, small));
+                (change.map(|change| change.into_inner()), jobs)
+            }
+            "if missing" => some(run_without_tokio(options.write_if_missing(&path, small))),
+            "path if missing" => {
+                some(run_without_tokio(options.write_path_if_missing(&path, produce)))
+            }
+            _ => some(run_without_tokio(options.write_dir_if_missing(&path, produce))),
+        };
+        done.unwrap();
+        assert!(jobs <= 2, "{case:?}: {jobs}");
+        assert_eq!(directory.listing(), ["file", "neighbour"]);
+        if !path.is_dir() {
+            let (done, jobs) = run_without_tokio(write_atomically::tokio::write(&path, "slice"));
+            done.unwrap();
+            assert!(jobs <= 1, "{jobs}");
+            assert_state(&directory, Some("slice"));
+        }
+    }
+}
+
+fn some((done, jobs): (io::Result<Option<()>>, usize)) -> (io::Result<()>, usize) {
+    (done.map(|done| done.expect("it was missing")), jobs)
 }
 
 #[test]
@@ -158,7 +213,7 @@ fn another_executor_awaits_what_a_runtime_runs() {
     let directory = prepare("here", Some("old"));
     let runtime = runtime("threads");
     let writing = runtime.spawn(write_atomically::tokio::write(directory.join("file"), "new"));
-    run_without_tokio(writing).unwrap().unwrap();
+    run_without_tokio(writing).0.unwrap().unwrap();
     assert_state(&directory, Some("new"));
 }
 
@@ -171,6 +226,7 @@ fn another_executor_polls_within_a_runtime() {
     run_without_tokio(write_atomically(directory.join("file"), async |w| {
         Ok(w.write_all(b"new").await?)
     }))
+    .0
     .unwrap();
     assert_state(&directory, Some("new"));
 }
