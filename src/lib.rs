@@ -74,6 +74,7 @@ mod protocol;
 mod reader;
 mod settings;
 mod sink;
+mod sparse;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod writer;
