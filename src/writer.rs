@@ -342,7 +342,7 @@ impl Write for Writer {
     }
 
     /// After an error, the bytes that are left stay in the buffer: the closure may make room and try
-    /// again, and [`finish`](Self::finish) does.
+    /// again, and publishing does.
     fn flush(&mut self) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let mut written = 0;

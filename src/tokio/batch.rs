@@ -63,7 +63,8 @@ impl<E: From<io::Error>> WriteOptions<E> {
             &Settings { buffer_capacity: Some(0), ..settings.clone() },
             call.request.owner,
         )?;
-        let (pool, place) = (call.pool.clone(), Place::Here(Held::new(&call.pool, files)));
+        let (pool, place) =
+            (call.pool.clone(), Place::Here(Box::new(Held::new(&call.pool, files))));
         let mut batch = Batch { settings, pool, place, complete: 0, error: PhantomData };
         let filled = call.inside(fill(&mut batch)).await;
         let files = batch.take().await;
@@ -99,7 +100,7 @@ pub struct Batch<E = io::Error> {
 
 /// Where the files are that are complete.
 enum Place {
-    Here(Held<Files>),
+    Here(Box<Held<Files>>),
     Away(Job<Returned>),
     /// Lost with the runtime.
     Gone,
@@ -172,7 +173,7 @@ impl<E> Batch<E> {
             returned.into()
         });
         let Returned { files, result } = returned.await?;
-        self.place = Place::Here(Held::new(&self.pool, files));
+        self.place = Place::Here(Box::new(Held::new(&self.pool, files)));
         result
     }
 }
