@@ -70,6 +70,10 @@ pub enum Hint {
     CreatedMeanwhile,
     /// The call is inside a closure that creates or updates the same file.
     WaitsForItself,
+    /// The path is a part of a tree that is to be replaced, and the caller can't remove what is in it.
+    Unremovable,
+    /// The rest of a tree that was replaced is in a hidden directory beside the new one.
+    LeftBeside,
     /// The filesystem has no locks.
     NoLocks,
     /// Another program has the file open.
@@ -155,6 +159,13 @@ impl Hint {
                 "the call is inside a closure that creates or updates the same file, and would wait \
                  for itself"
             }
+            Hint::Unremovable => {
+                "it is a part of the tree that is to be replaced, and this user can't remove what is in it"
+            }
+            Hint::LeftBeside => {
+                "the rest of it is in the hidden directory `.NAME.write-atomically` beside it, which the next \
+                 write tries to remove"
+            }
             Hint::NoLocks => "this filesystem has no locks, so that updates could be lost",
             Hint::OpenElsewhere => {
                 "another program has it open and does not share it: a virus scanner, a search \
@@ -200,6 +211,8 @@ mod tests {
     #[case(Hint::ReplacedMeanwhile)]
     #[case(Hint::CreatedMeanwhile)]
     #[case(Hint::WaitsForItself)]
+    #[case(Hint::Unremovable)]
+    #[case(Hint::LeftBeside)]
     #[case(Hint::NoLocks)]
     #[case(Hint::OpenElsewhere)]
     #[case(Hint::MaybeOpenElsewhere)]

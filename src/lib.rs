@@ -71,6 +71,8 @@
 //!   module `tokio`; it adds the crate of that name.
 //! * `cli`: the command `write-atomically`; it adds nothing to the library.
 #![forbid(unsafe_code)]
+// Without the functions at the root there is nothing that these links could lead to.
+#![cfg_attr(not(feature = "anyhow"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without `anyhow` there is neither a function at the root nor the guide, which uses them.
@@ -89,6 +91,7 @@ mod protocol;
 mod reader;
 mod settings;
 mod sink;
+mod sparse;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod writer;

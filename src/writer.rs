@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::failure::Failure;
 use crate::sink::{Extent, LONG, Sink, WRITEBACK_WINDOW, Writeback};
+use crate::sparse;
 
 /// The size of the buffer to begin with, in bytes: below the threshold from which on the allocator
 /// asks the system for memory (mallopt(3), `M_MMAP_THRESHOLD`: 128 KiB).
@@ -107,7 +108,8 @@ impl Writer {
     /// the number of bytes.
     ///
     /// The bytes don't pass through the program where the system can copy between files itself
-    /// (copy_file_range(2)), and take no room where the filesystem can share them (reflinks).
+    /// (copy_file_range(2)), and take no room where the filesystem can share them (reflinks). Holes stay
+    /// holes on Linux, if the copy is at the end of what has been written (lseek(2), `SEEK_DATA`).
     ///
     /// ```
     /// use std::fs::File;
@@ -128,7 +130,7 @@ impl Writer {
     pub fn copy_from(&mut self, source: &mut File) -> io::Result<u64> {
         self.flush()?;
         self.sink.extent = Extent::Lent;
-        let copied = io::copy(source, &mut &*self.sink.file);
+        let copied = sparse::copy(source, &self.sink.file);
         copied.map_err(|error| self.fail(error, Failure::for_good))
     }
 

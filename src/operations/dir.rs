@@ -117,11 +117,13 @@ impl<E: From<io::Error>> WriteOptions<E> {
     ///   ([`Unsupported`](io::ErrorKind::Unsupported)): ext4, XFS, Btrfs, F2FS and tmpfs can, an
     ///   overlay can unless the directory comes from a lower layer, such as a container's image; macOS
     ///   can; Windows and the BSDs can't;
+    /// - a tree with a part whose content the caller can't remove, as far as that can be seen in advance: the
+    ///   error is about that part ([`Hint::Unremovable`]);
     /// - [`keep_failed`](Self::keep_failed), which saves files.
     ///
     /// [`Step::Remove`] says that the new tree is published, and durable, but the old one could not be
-    /// removed completely: the rest is in the staging directory next to the destination, and the next
-    /// write to the destination tries again.
+    /// removed completely: the rest is in the staging directory next to the destination
+    /// ([`Hint::LeftBeside`]), and the next write to the destination tries again.
     ///
     /// # Durability
     ///
@@ -253,6 +255,7 @@ impl DirWrite {
         Os::make_directory(directory, &staged.name, mode).map_err(at)?;
         if destination.at_start.is_some() {
             exchange::check(&staged, &destination)?;
+            check_removable(&destination)?;
         }
         let filesystem = Os::open_itself(directory).map_err(at)?;
         Ok(DirWrite {
@@ -284,7 +287,10 @@ impl DirWrite {
         let DirWrite { destination, settings, staged, filesystem, .. } = self;
         sync_parent(&destination, &settings, &filesystem, Outcome::Replaced)?;
         let removed = staged.private.remove();
-        let failed = |error| Error::new(Step::Remove, &path, error).with_outcome(Outcome::Replaced);
+        let failed = |error| {
+            let error = Error::new(Step::Remove, &path, error).with_hint(Hint::LeftBeside);
+            error.with_outcome(Outcome::Replaced)
+        };
         removed.map_err(failed).map(|()| true)
     }
 
@@ -434,5 +440,22 @@ fn restore(top: &File, mode: u32) -> io::Result<()> {
     match Os::stat_file(top)?.mode == mode {
         true => Ok(()),
         false => Os::set_mode(top, mode),
+    }
+}
+
+/// What could not be removed would stay beside the destination, once more with each call.
+fn check_removable(destination: &Destination) -> Result<(), Error> {
+    let (directory, name, path) = (&destination.directory, &destination.name, &destination.path);
+    let top = match Os::open_subdirectory(directory, name) {
+        Ok(top) => top,
+        // Its owner can change its mode.
+        Err(_) => return Ok(()),
+    };
+    match tree::find_unremovable(&top).map_err(Error::at(Step::Resolve, path))? {
+        None => Ok(()),
+        Some(part) => {
+            let error = Error::new(Step::Resolve, path.join(part), Os::error(Code::NoAccess));
+            Err(error.with_hint(Hint::Unremovable))
+        }
     }
 }

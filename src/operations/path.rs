@@ -21,6 +21,7 @@ use crate::protocol::publish::{Replace, Written};
 use crate::protocol::resolve::Destination;
 use crate::protocol::stage::{Content, StagingName, staging_mode};
 use crate::settings::Settings;
+use crate::sparse;
 
 /// Publishes the file that the closure `produce` leaves at the path it is given: for producers that
 /// insist on a path, like image encoders, SQLite and most C tools.
@@ -330,12 +331,12 @@ fn check_journals(staged: &StagedPath, path: &Path) -> Result<(), Error> {
 /// If a producer links a file from its cache instead of writing one, the destination's metadata would
 /// be set on the file in the cache, which would also change along with the destination. So that is
 /// published as a copy.
-fn copy(mut file: File, stat: &Stat, linked: &Entry) -> io::Result<(Arc<File>, Entry)> {
+fn copy(file: File, stat: &Stat, linked: &Entry) -> io::Result<(Arc<File>, Entry)> {
     let directory = linked.directory.clone();
     let name = PathBuf::from(format!("{:08x}", platform::random()));
-    let mut copy = Os::stage_named(&directory, &name, 0o600)?;
+    let copy = Os::stage_named(&directory, &name, 0o600)?;
     let entry = entry::inside(directory, name);
-    io::copy(&mut file, &mut copy)?;
+    sparse::copy(&file, &copy)?;
     Os::set_mode(&copy, stat.mode & 0o777)?;
     Ok((Arc::new(copy), entry))
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 
@@ -408,6 +409,12 @@ pub(crate) trait Platform {
     /// Removes a file or a link.
     fn remove(directory: &Directory, name: &Path) -> io::Result<()> {
         base::remove(directory, name)
+    }
+
+    /// Where the next data of a file begins and ends, from an offset on; `None` if the rest is a hole, and if
+    /// the file ends there. `Unsupported` where the system does not tell.
+    fn next_data(_file: &File, _from: u64) -> io::Result<Option<Range<u64>>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     // Syncing.

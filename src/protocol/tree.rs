@@ -103,6 +103,75 @@ impl Visitor for Removal {
     }
 }
 
+/// The first part of a tree whose content the caller will not be able to remove, as far as that shows before it
+/// is tried; relative to the tree.
+pub(crate) fn find_unremovable(top: &Directory) -> io::Result<Option<PathBuf>> {
+    let mut search = Search { at: PathBuf::new(), found: None };
+    if !can_be_cleared(top)? {
+        return Ok(Some(PathBuf::new()));
+    }
+    walk(top, &mut search)?;
+    Ok(search.found)
+}
+
+struct Search {
+    /// The directory whose entries are visited.
+    at: PathBuf,
+    found: Option<PathBuf>,
+}
+
+/// Its owner can change a mode that forbids it.
+fn can_be_cleared(directory: &Directory) -> io::Result<bool> {
+    let stat = Os::stat_directory(directory)?;
+    let may = Os::check_writable(directory, Path::new(".")).is_ok()
+        || stat.uid == Os::user()
+        || Os::acts_for_owner(&stat);
+    Ok(may && !stat.immutable)
+}
+
+impl Visitor for Search {
+    fn file(&mut self, _: &Directory, _: &Path, _: Kind) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn enter(&mut self, directory: &Directory, name: &Path) -> io::Result<Option<Directory>> {
+        if self.found.is_some() {
+            return Ok(None);
+        }
+        let child = match open_to_walk(directory, name) {
+            Ok(child) if can_be_cleared(&child)? => Some(child),
+            // An empty one goes with its name.
+            Ok(child) if Os::entries(&child)?.next().is_none() => None,
+            Ok(_) => return self.find(name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => match Os::stat(directory, name)? {
+                Some(stat) if stat.mount_root => return self.find(name),
+                Some(stat) if stat.uid != Os::user() && !Os::acts_for_owner(&stat) => {
+                    return self.find(name);
+                }
+                // Its mode can be changed, when it is to be removed.
+                _ => None,
+            },
+        };
+        if child.is_some() {
+            self.at.push(name);
+        }
+        Ok(child)
+    }
+
+    fn left(&mut self, _: &Directory, _: &Path) -> io::Result<()> {
+        self.at.pop();
+        Ok(())
+    }
+}
+
+impl Search {
+    fn find(&mut self, name: &Path) -> io::Result<Option<Directory>> {
+        self.found = Some(self.at.join(name));
+        Ok(None)
+    }
+}
+
 /// Brings every file and every directory of a tree to stable storage, its top included.
 pub(crate) fn sync(top: &Directory, filesystem: &File) -> io::Result<()> {
     if !is_small(top)? && Os::filesystem_sync_reports_losses(filesystem)? {

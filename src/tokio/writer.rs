@@ -21,7 +21,7 @@ use crate::writer::{self, LARGE_BUFFER, capacity_at};
 ///
 /// A full buffer is written on the blocking pool while the closure fills the next one. An error of that
 /// is the error of the next write, flush or seek, or of publishing. What is written is in the file after
-/// [`flush`](https://docs.rs/tokio/latest/tokio/io/trait.AsyncWriteExt.html#method.flush); publishing flushes.
+/// `flush`; publishing flushes.
 ///
 /// ```
 /// use tokio::io::AsyncWriteExt;

@@ -407,3 +407,20 @@ fn a_sweep_that_makes_no_sense_removes_nothing(#[case] arguments: &[&str]) {
     assert_eq!(tool(&directory, arguments).output().unwrap().status.code(), Some(2));
     assert_eq!(directory.listing(), [".out.write-atomically"]);
 }
+
+#[test]
+fn appending_keeps_the_holes_of_the_old_content() {
+    let directory = directory(Some("old\n"));
+    let length = 256 << 20;
+    fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join("out"))
+        .unwrap()
+        .set_len(length)
+        .unwrap();
+    tool(&directory, ["-a", "out", "--", "echo", "new"]).assert().success();
+    let metadata = fs::metadata(directory.join("out")).unwrap();
+    assert_eq!(metadata.len(), length + 4);
+    assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+    assert_eq!(directory.listing(), ["out"]);
+}

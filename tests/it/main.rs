@@ -34,6 +34,8 @@ mod by_path;
 #[cfg(target_os = "linux")]
 mod directory;
 #[cfg(target_os = "linux")]
+mod holes;
+#[cfg(target_os = "linux")]
 mod if_changed;
 #[cfg(target_os = "linux")]
 mod if_missing;

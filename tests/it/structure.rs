@@ -9,7 +9,7 @@ use rstest::rstest;
 /// From the bottom to the top. A name is a module at the crate's root, with all below it.
 const FLOORS: [&[&str]; 5] = [
     &["hash", "platform"],
-    &["settings", "hint", "error", "failure", "options", "reader", "sink", "writer"],
+    &["settings", "hint", "error", "failure", "options", "reader", "sink", "sparse", "writer"],
     &["protocol"],
     &["operations"],
     &["tokio", "object_store", "guide"],

@@ -49,7 +49,7 @@ pub fn new_content() -> String {
 /// What the first staging entry of a file is called. FUSE may serve the same directory to others, who see
 /// none of our locks: there the name belongs to this machine and this mount, and only the library knows it.
 pub fn staging_name(filesystem: &str, path: &Path) -> String {
-    let plain = format!(".{}.write-atomically", path.file_name().unwrap().display());
+    let plain = format!(".{}.write-atomically", path.file_name().unwrap().to_string_lossy());
     if filesystem != "fuse" {
         return plain;
     }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    self, Advice, AtFlags, FileType, MemfdFlags, Mode, OFlags, RenameFlags, Statx, StatxAttributes,
-    StatxFlags, XattrFlags,
+    self, Advice, AtFlags, FileType, MemfdFlags, Mode, OFlags, RenameFlags, SeekFrom, Statx,
+    StatxAttributes, StatxFlags, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -216,6 +217,15 @@ impl Platform for Os {
             Err(Errno::IO) if filesystem_magic(file)? == FUSE => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// lseek(2), `SEEK_DATA` and `SEEK_HOLE`; it moves the position.
+    fn next_data(file: &File, from: u64) -> io::Result<Option<Range<u64>>> {
+        let start = match fs::seek(file, SeekFrom::Data(from)) {
+            Err(Errno::NXIO) => return Ok(None),
+            start => start?,
+        };
+        Ok(Some(start..fs::seek(file, SeekFrom::Hole(start))?))
     }
 
     /// posix_fadvise(2) with `DONTNEED` starts writing the range, and drops only clean pages: these are
