@@ -173,7 +173,7 @@ impl<E> Batch<E> {
             returned.into()
         });
         let Returned { files, result } = returned.await?;
-        self.place = Place::Here(Box::new(Held::new(&self.pool, files)));
+        self.place = Place::Here(Held::new(&self.pool, files));
         result
     }
 }

@@ -95,7 +95,10 @@ pub fn print_table(results: &str) -> Result<()> {
     let mut notes: Vec<&str> = Vec::new();
     for filesystem in filesystems {
         if let Some(why) = cells.get(&(filesystem, "skipped")) {
-            println!("| {filesystem} | not tested: {why} |{}", " |".repeat(checks.len().saturating_sub(1)));
+            println!(
+                "| {filesystem} | not tested: {why} |{}",
+                " |".repeat(checks.len().saturating_sub(1))
+            );
             continue;
         }
         let mut row = Vec::new();
