@@ -68,6 +68,10 @@ pub enum Hint {
     OpenElsewhere,
     /// Another program may have the file open, or deleting it is not permitted.
     MaybeOpenElsewhere,
+    /// The object store does not honour the conditions of a write.
+    ConditionsIgnored,
+    /// The object store, or its client, can't publish an upload in parts under a condition.
+    NoConditionalUpload,
 }
 
 impl fmt::Display for Hint {
@@ -131,6 +135,13 @@ impl fmt::Display for Hint {
             Hint::MaybeOpenElsewhere => {
                 "another program may have it open (a virus scanner, a search indexer, a backup or \
                  an editor is likely), or deleting it is not permitted"
+            }
+            Hint::ConditionsIgnored => {
+                "only a store that honours `If-Match` and `If-None-Match` can exclude other writers"
+            }
+            Hint::NoConditionalUpload => {
+                "this store's client can't complete an upload in parts under a condition; a larger \
+                 `ObjectOptions::part_size`, and on S3 `object_store::Connector`, help"
             }
         })
     }

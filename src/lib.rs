@@ -64,6 +64,8 @@ mod error;
 mod failure;
 mod hash;
 mod hint;
+#[cfg(feature = "object_store")]
+pub mod object_store;
 mod operations;
 mod options;
 mod platform;
