@@ -170,6 +170,12 @@ impl Error {
         self.with(|facts| facts.published = published)
     }
 
+    /// The same error, for a writer that remembers what it has told.
+    #[cfg(feature = "object_store")]
+    pub(crate) fn copy(&self) -> Self {
+        Error { facts: self.facts.clone(), cause: None }
+    }
+
     /// The step that failed.
     pub fn step(&self) -> Step {
         self.facts.step

@@ -80,11 +80,20 @@ pub enum Hint {
     OpenElsewhere,
     /// Another program may have the file open, or deleting it is not permitted.
     MaybeOpenElsewhere,
+    /// The object store does not honour the conditions of a write.
+    ConditionsIgnored,
+    /// The object store, or its client, can't publish an upload in parts under a condition.
+    NoConditionalUpload,
 }
 
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.of_the_destination().or_else(|| self.of_the_call()).unwrap_or_default())
+        f.write_str(
+            self.of_the_destination()
+                .or_else(|| self.of_the_call())
+                .or_else(|| self.of_the_surroundings())
+                .unwrap_or_default(),
+        )
     }
 }
 
@@ -148,6 +157,13 @@ impl Hint {
                 "its directory does not let this user create files, so that it can't be replaced; \
                  `WriteOptions::in_place_fallback(true)` writes it in place"
             }
+            _ => return None,
+        })
+    }
+
+    /// What others do, and what the filesystem or the store can't.
+    fn of_the_surroundings(self) -> Option<&'static str> {
+        Some(match self {
             Hint::ReplacedMeanwhile => {
                 "another program, which does not ask for its lock, has replaced or removed it since \
                  it was read; publishing would lose that change"
@@ -175,7 +191,13 @@ impl Hint {
                 "another program may have it open (a virus scanner, a search indexer, a backup or \
                  an editor is likely), or deleting it is not permitted"
             }
-
+            Hint::ConditionsIgnored => {
+                "only a store that honours `If-Match` and `If-None-Match` can exclude other writers"
+            }
+            Hint::NoConditionalUpload => {
+                "this store's client can't complete an upload in parts under a condition; a larger \
+                 `ObjectOptions::part_size`, and on S3 `object_store::Connector`, help"
+            }
             _ => return None,
         })
     }

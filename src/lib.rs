@@ -84,6 +84,8 @@ mod failure;
 pub mod guide;
 mod hash;
 mod hint;
+#[cfg(feature = "object_store")]
+pub mod object_store;
 mod operations;
 mod options;
 mod platform;

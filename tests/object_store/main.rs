@@ -1,0 +1,9 @@
+//! Objects: what is visible, what stays behind, and what is told, whatever fails.
+//!
+//! `cargo test --features object_store` runs what needs no server. `tests/object_store/run` starts the
+//! servers and runs the rest, too.
+
+mod cancelled;
+mod faults;
+mod operations;
+mod store;
