@@ -99,8 +99,13 @@ fn who(operation: &operations::Operation) -> String {
 
 /// In the names of the trials whose subject runs under a seccomp(2) filter.
 #[cfg(target_os = "linux")]
-const FILTERED: [&str; 4] =
-    ["staged by name", "linked by /proc", "beside a living writer", "Named staging"];
+const FILTERED: [&str; 5] = [
+    "staged by name",
+    "linked by /proc",
+    "beside a living writer",
+    "Named staging",
+    "of file size, fatal",
+];
 
 /// A trial that is counted as ignored, and says what it needs, unless `tests/proof/run` runs it.
 #[cfg(target_os = "linux")]
