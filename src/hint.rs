@@ -238,7 +238,10 @@ mod tests {
     #[case(Hint::NoLocks)]
     #[case(Hint::OpenElsewhere)]
     #[case(Hint::MaybeOpenElsewhere)]
-    fn every_hint_has_its_words(#[case] hint: Hint) {
-        assert!(hint.of_the_destination().is_some() != hint.of_the_call().is_some());
+    #[case(Hint::ConditionsIgnored)]
+    #[case(Hint::NoConditionalUpload)]
+    fn every_hint_has_its_words_once(#[case] hint: Hint) {
+        let words = [hint.of_the_destination(), hint.of_the_call(), hint.of_the_surroundings()];
+        assert_eq!(words.iter().flatten().count(), 1, "{words:?}");
     }
 }

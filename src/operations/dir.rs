@@ -341,7 +341,7 @@ impl DirWrite {
             return metadata::set_exact_mode(top, &Os::stat_file(top)?, mode);
         }
         match self.destination.at_start.as_ref().filter(is_directory) {
-            Some(gone) => metadata::carry_mode_over(gone, top),
+            Some(gone) => metadata::carry_mode_over(&self.destination, gone, top),
             None => Ok(()),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::platform::{self, Code, Directory, Kind, Lock, Os, Platform as _, Stat};
+use crate::platform::{self, Code, Directory, FileId, Kind, Lock, Os, Platform as _, Stat};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::{FileLock, Owner};
 use crate::protocol::names::staging_name;
@@ -100,9 +100,14 @@ impl CleanUp for Name {
 /// Removes a staging file of this caller, unless another writer has it.
 fn remove_dead(directory: &Directory, name: &Path) {
     if let Ok((file, Lock::Held)) = lock_dead(directory, name) {
-        if leads_to(directory, name, &file).unwrap_or(false) {
-            let _ = Os::remove(directory, name);
-        }
+        remove_if_ours(directory, name, &file);
+    }
+}
+
+/// Removes a staging file whose lock this writer has, if the name still leads to it.
+fn remove_if_ours(directory: &Directory, name: &Path, file: &File) {
+    if leads_to(directory, name, file).unwrap_or(false) {
+        let _ = Os::remove(directory, name);
     }
 }
 
@@ -156,12 +161,15 @@ fn hold(
     for candidate in [reopened.as_ref().ok(), Some(file)].into_iter().flatten() {
         match Os::try_lock(candidate) {
             Lock::Held => {
-                let locked = Os::stat_file(candidate)?;
-                if !is_ours(directory, name, file, &locked)? {
-                    return Ok(None);
-                }
-                let lock = FileLock::of(candidate.clone(), locked.id(), owner);
-                return Ok(Some(Hold::Lock { lock }));
+                let locked = match locked_as_ours(directory, name, file, candidate) {
+                    Ok(locked) => locked,
+                    Err(error) => {
+                        remove_if_ours(directory, name, file);
+                        return Err(error);
+                    }
+                };
+                return Ok(locked
+                    .map(|id| Hold::Lock { lock: FileLock::of(candidate.clone(), id, owner) }));
             }
             Lock::Busy => return Ok(None),
             Lock::Unsupported => {}
@@ -170,11 +178,18 @@ fn hold(
     Ok(Some(Hold::Open(file.clone())))
 }
 
-/// Whether the name still leads to the file that was created, and that file is what is locked.
-fn is_ours(directory: &Directory, name: &Path, file: &File, locked: &Stat) -> io::Result<bool> {
+/// What is locked by `candidate`, if that is the file that was created and the name still leads to it.
+fn locked_as_ours(
+    directory: &Directory,
+    name: &Path,
+    file: &File,
+    candidate: &File,
+) -> io::Result<Option<FileId>> {
+    let locked = Os::stat_file(candidate)?;
     let there = Os::stat(directory, name)?;
-    Ok(there.is_some_and(|there| there.is_same_file(locked))
-        && Os::stat_file(file)?.is_same_file(locked))
+    let is_ours = there.is_some_and(|there| there.is_same_file(&locked))
+        && Os::stat_file(file)?.is_same_file(&locked);
+    Ok(is_ours.then(|| locked.id()))
 }
 
 /// The mode of a staging directory. The sticky bit has no meaning in a directory that only its owner
@@ -218,8 +233,15 @@ pub(crate) fn create_directory_at(
             return Err(error);
         }
     };
-    if lock == Lock::Held && !leads_to_directory(parent, name, &directory)? {
-        return Ok(None);
+    match leads_to_directory(parent, name, &directory) {
+        Ok(false) if lock == Lock::Held => return Ok(None),
+        Err(error) if lock == Lock::Held => {
+            // An empty one, which a writer who took it for dead has just made anew at worst; that one goes on with
+            // another name.
+            let _ = Os::remove_directory(parent, name);
+            return Err(error);
+        }
+        _ => {}
     }
     mark(&directory);
     Ok(Some((directory, lock)))

@@ -45,7 +45,7 @@ pub(crate) fn carry_over(
     let access = attributes.access(old)?;
     let apply = |now: &Stat, carried: Ownership| match mode {
         Some(mode) => set_exact_mode(file, now, mode),
-        None => set_access(file, now, old, access.clone(), carried),
+        None => set_access(destination, file, now, old, access.clone(), carried),
     };
     // chmod(2), EPERM: a process that may give files away (CAP_CHOWN) but not act for their owners
     // (CAP_FOWNER), as in many containers, can't set the mode afterwards.
@@ -101,6 +101,7 @@ impl Attributes<'_> {
 }
 
 fn set_access(
+    destination: &Destination,
     file: &File,
     staged: &Stat,
     old: &Stat,
@@ -108,13 +109,18 @@ fn set_access(
     carried: Ownership,
 ) -> io::Result<()> {
     let Some(mut access) = access else {
-        return set_carried_mode(file, staged, owner_only(old.mode));
+        return set_carried_mode(destination, file, staged, owner_only(old.mode));
     };
     access.narrow(old.uid, carried);
     match access.to_acl() {
         Some(acl) if allowed(Os::set_attribute(file, ACL, &acl))? => Ok(()),
-        Some(_) => set_carried_mode(file, staged, owner_only(old.mode)),
-        None => set_carried_mode(file, staged, access.mode() | old.mode & CARRIED_MODE & !0o777),
+        Some(_) => set_carried_mode(destination, file, staged, owner_only(old.mode)),
+        None => set_carried_mode(
+            destination,
+            file,
+            staged,
+            access.mode() | old.mode & CARRIED_MODE & !0o777,
+        ),
     }
 }
 
@@ -159,12 +165,18 @@ pub(crate) fn set_exact_mode(file: &File, now: &Stat, mode: u32) -> io::Result<(
     }
 }
 
-/// The same for bits that nobody asked for: where a mode can't be set (fchmod(2) is ENOSYS or EPERM on
-/// some FUSE filesystems and on CIFS), the file keeps the one it has, if that gives nobody more access.
-fn set_carried_mode(file: &File, now: &Stat, mode: u32) -> io::Result<()> {
+/// The same for bits that nobody asked for: on filesystems where a mode can't be set (fchmod(2) is ENOSYS or
+/// EPERM on some FUSE filesystems and on CIFS), the file keeps the one it has, if that gives nobody more
+/// access.
+fn set_carried_mode(
+    destination: &Destination,
+    file: &File,
+    now: &Stat,
+    mode: u32,
+) -> io::Result<()> {
     let is_narrower = now.mode & 0o777 & !mode == 0;
     match set_exact_mode(file, now, mode) {
-        Err(error) if is_narrower => allowed(Err(error)).map(drop),
+        Err(error) if is_narrower && destination.realm().is_some() => allowed(Err(error)).map(drop),
         set => set,
     }
 }
@@ -176,9 +188,13 @@ pub(crate) fn open_to_owner(file: &File) -> io::Result<()> {
 
 /// Gives the staging file the mode of a file that vanished while the closure ran. What ACL it had
 /// can't be known any more; its group bits may have been the ACL's mask.
-pub(crate) fn carry_mode_over(gone: &Stat, file: &File) -> io::Result<()> {
+pub(crate) fn carry_mode_over(
+    destination: &Destination,
+    gone: &Stat,
+    file: &File,
+) -> io::Result<()> {
     let new = Os::stat_file(file)?;
-    set_carried_mode(file, &new, without_group(access_of(gone, &new)))
+    set_carried_mode(destination, file, &new, without_group(access_of(gone, &new)))
 }
 
 /// The permission bits that a new file's mode and the old file's access have in common.

@@ -184,7 +184,7 @@ impl Written {
             return metadata::set_exact_mode(file, &staged, mode);
         }
         if let Some(gone) = self.destination.at_start.as_ref().filter(is_file) {
-            return metadata::carry_mode_over(gone, file);
+            return metadata::carry_mode_over(&self.destination, gone, file);
         }
         Ok(())
     }
