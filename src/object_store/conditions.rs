@@ -142,7 +142,7 @@ pub(crate) async fn check_completes(
     let upload = store.put_multipart_opts(&trial, PutMultipartOptions::default()).await;
     let mut upload = upload.map_err(Denial::Failed)?;
     let completed = match upload.put_part(PutPayload::from_static(b"trial")).await {
-        Ok(()) => conditional(&Condition::Unchanged(impossible()), upload.complete()).await,
+        Ok(()) => conditional(Condition::Unchanged(impossible()).header(), upload.complete()).await,
         Err(error) => Err(error),
     };
     if completed.is_ok() {

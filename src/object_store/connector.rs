@@ -6,8 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::conditions::Condition;
-
 /// Travels with the first look at a destination, in the request's extensions. A [`Connector`] that sees
 /// it knows that this library asks, and takes it: completing requests will have their conditions.
 #[derive(Clone, Debug, Default)]
@@ -19,12 +17,12 @@ impl Offer {
     }
 
     #[cfg(feature = "s3")]
-    fn take(&self) {
+    pub(crate) fn take(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-type Header = (&'static str, String);
+pub(crate) type Header = (&'static str, String);
 
 thread_local! {
     /// The condition of the request that is being polled on this thread.
@@ -32,8 +30,11 @@ thread_local! {
 }
 
 /// Runs a completing request under a condition: while it is polled, a [`Connector`] finds it.
-pub(crate) async fn conditional<F: Future>(condition: &Condition, request: F) -> F::Output {
-    let mut header = condition.header().map(|(name, value)| (name, value.to_owned()));
+pub(crate) async fn conditional<F: Future>(
+    header: Option<(&'static str, &str)>,
+    request: F,
+) -> F::Output {
+    let mut header = header.map(|(name, value)| (name, value.to_owned()));
     let mut request = pin!(request);
     std::future::poll_fn(move |context| {
         let _scope = Scope::enter(&mut header);
@@ -58,97 +59,8 @@ impl Drop for Scope<'_> {
     }
 }
 
+/// What the request that is being polled on this thread has.
 #[cfg(feature = "s3")]
-pub use with_http::Connector;
-
-#[cfg(feature = "s3")]
-mod with_http {
-    use super::*;
-    use ::object_store::HeaderValue;
-    use ::object_store::client::{
-        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
-        ReqwestConnector,
-    };
-    use ::object_store::{ClientOptions, Result};
-    use std::pin::Pin;
-
-    /// Makes the end of large uploads conditional on Amazon S3 and compatible stores: for
-    /// `AmazonS3Builder::with_http_connector`.
-    ///
-    /// `object_store` completes every upload with "overwrite". This connector adds `If-None-Match` or
-    /// `If-Match` to the completing requests of this module, and leaves all others alone. Without it,
-    /// large outputs are created by way of a copy, and can't be updated (see
-    /// [the module](super::super#conditions)).
-    ///
-    /// ```
-    /// use object_store::aws::AmazonS3Builder;
-    /// use write_atomically::object_store::Connector;
-    ///
-    /// let store = AmazonS3Builder::from_env()
-    ///     .with_bucket_name("reports")
-    ///     .with_http_connector(Connector::default())
-    ///     .build()?;
-    /// # assert_eq!(store.to_string(), "AmazonS3(reports)");
-    /// # object_store::Result::Ok(())
-    /// ```
-    #[derive(Debug)]
-    pub struct Connector {
-        inner: Box<dyn HttpConnector>,
-    }
-
-    impl Default for Connector {
-        fn default() -> Self {
-            Connector::over(ReqwestConnector::default())
-        }
-    }
-
-    impl Connector {
-        /// Over another connector, which sends the requests.
-        pub fn over(inner: impl HttpConnector) -> Self {
-            Connector { inner: Box::new(inner) }
-        }
-    }
-
-    impl HttpConnector for Connector {
-        fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-            Ok(HttpClient::new(Service { inner: self.inner.connect(options)? }))
-        }
-    }
-
-    #[derive(Debug)]
-    struct Service {
-        inner: HttpClient,
-    }
-
-    impl HttpService for Service {
-        fn call<'s, 'f>(
-            &'s self,
-            mut request: HttpRequest,
-        ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'f>>
-        where
-            's: 'f,
-            Self: 'f,
-        {
-            if let Some(offer) = request.extensions().get::<Offer>() {
-                offer.take();
-            }
-            // `async_trait` futures start when they are polled; this one is made in the same poll.
-            if completes(&request) {
-                let header = CONDITION.with_borrow(Clone::clone);
-                if let Some((name, value)) = header {
-                    // S3 has no use for a signature of it; SigV4 demands those of `host` and `x-amz-*` only.
-                    if let Ok(value) = HeaderValue::from_str(&value) {
-                        request.headers_mut().insert(name, value);
-                    }
-                }
-            }
-            Box::pin(self.inner.execute(request))
-        }
-    }
-
-    /// CompleteMultipartUpload: `POST /key?uploadId=…`.
-    fn completes(request: &HttpRequest) -> bool {
-        let query = request.uri().query().unwrap_or_default();
-        request.method().as_str() == "POST" && query.contains("uploadId=")
-    }
+pub(crate) fn condition() -> Option<Header> {
+    CONDITION.with_borrow(Clone::clone)
 }

@@ -19,7 +19,8 @@
 //! }).await?;
 //! # use object_store::ObjectStoreExt;
 //! # assert_eq!(store.get(&"daily/2026-11-27.csv".into()).await?.bytes().await?, "id,total\n");
-//! # anyhow::Ok(()) })
+//! # anyhow::Ok(()) })?;
+//! # anyhow::Ok(())
 //! ```
 //!
 //! | operation | here | with [options](ObjectOptions) |
@@ -94,6 +95,8 @@ mod compare;
 mod conditions;
 mod connector;
 mod fill;
+#[cfg(feature = "s3")]
+mod http;
 mod operations;
 mod options;
 mod publish;
@@ -105,7 +108,7 @@ mod upload;
 mod writer;
 
 #[cfg(feature = "s3")]
-pub use self::connector::Connector;
+pub use self::http::Connector;
 pub use self::operations::batch::Batch;
 #[cfg(feature = "anyhow")]
 pub use self::operations::batch::write_batch;

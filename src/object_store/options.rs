@@ -33,7 +33,8 @@ use super::sizes::PART;
 /// options.write(&store, &"a.csv".into(), async |w| w.write_all(b"id\n").await).await?;
 /// # let found = store.get(&"a.csv".into()).await?;
 /// # assert_eq!(&**found.attributes.get(&Attribute::ContentType).unwrap(), "text/csv");
-/// # std::io::Result::Ok(()) })
+/// # std::io::Result::Ok(()) })?;
+/// # std::io::Result::Ok(())
 /// ```
 pub struct ObjectOptions<E = io::Error> {
     settings: Settings,

@@ -152,7 +152,7 @@ pub(crate) async fn complete(
         return complete_by_copy(plan, upload, staged).await;
     }
     let completed = match plan.large {
-        Large::ConditionalComplete => conditional(&plan.condition, upload.complete()).await,
+        Large::ConditionalComplete => conditional(plan.condition.header(), upload.complete()).await,
         _ => upload.complete().await,
     };
     let Err(error) = completed else { return Ok(Published::Written) };

@@ -34,7 +34,8 @@ use crate::error::{Error, Step};
 /// }).await?;
 /// # }
 /// # assert_eq!(store.get(&"log".into()).await?.bytes().await?, "started\nstopped\n");
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 pub struct Reader {
     meta: ObjectMeta,

@@ -44,7 +44,8 @@ const CHUNK: usize = 1 << 20;
 ///     Ok(())
 /// }).await?;
 /// # assert_eq!(store.get(&"squares.csv".into()).await?.bytes().await?, "1,1\n2,4\n3,9\n");
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Step};
 use crate::platform::{Directory, Kind, Lock, Os, Platform as _, Stat};
-use crate::protocol::entry::{Claim, Found, leads_to, leads_to_directory};
+use crate::protocol::dead::{Claim, Found, leads_to, leads_to_directory};
 use crate::protocol::names::realm_of;
 use crate::protocol::resolve::{Destination, is_realm_of_this_machine};
 use crate::protocol::tree;

@@ -7,6 +7,7 @@ use std::mem::replace;
 use std::path::{Path, PathBuf};
 
 use crate::platform::{Code, Os, Platform as _};
+use crate::protocol::dead;
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::Owner;
 use crate::protocol::private_dir::{self, ParkedDir, PrivateDir};
@@ -82,7 +83,7 @@ impl BatchDirs {
     }
 
     fn find_filesystem(&mut self, private: &PrivateDir, device: u64) -> io::Result<usize> {
-        let name = Path::new(entry::ALIVE);
+        let name = Path::new(dead::ALIVE);
         // The last one: a file can have only so many links (ext4: 65,000), and mounts of one
         // filesystem can't share them.
         let known = self.filesystems.iter().rposition(|known| known.device == device);

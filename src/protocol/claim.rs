@@ -19,8 +19,9 @@ use std::time::Duration;
 use crate::error::{Error, Step};
 use crate::hint::Hint;
 use crate::platform::{Code, Directory, FileId, Kind, Lock, Os, Platform as _, Stat};
+use crate::protocol::dead::{self, Claim, Found};
 use crate::protocol::destination::check_creatable;
-use crate::protocol::entry::{self, Claim, Entry, Found};
+use crate::protocol::entry::{self, Entry};
 use crate::protocol::lock::{Attempt, FileLock, Owner, SHORTEST_PAUSE, Wait, check_not_held_by};
 use crate::protocol::names::staging_name;
 use crate::protocol::private_dir::PrivateDir;
@@ -488,7 +489,7 @@ fn wait_above(destination: &Destination, asker: Asker) -> io::Result<Waited> {
 /// Whether a writer holds this entry, which lies above the destination's directory.
 fn is_alive(destination: &Destination, directory: &Directory, name: &Path) -> io::Result<bool> {
     let found = match Os::stat(directory, name) {
-        Ok(Some(found)) if entry::is_made_by_caller(destination, &found) => found,
+        Ok(Some(found)) if dead::is_made_by_caller(destination, &found) => found,
         _ => return Ok(false),
     };
     let lock = match found.kind {

@@ -8,6 +8,7 @@
 pub(crate) mod acl;
 pub(crate) mod batch_dirs;
 pub(crate) mod claim;
+pub(crate) mod dead;
 pub(crate) mod destination;
 pub(crate) mod entry;
 pub(crate) mod exchange;

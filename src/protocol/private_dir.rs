@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Step};
 use crate::hint::Hint;
 use crate::platform::{Code, Directory, Kind, Lock, Os, Platform as _, Stat};
+use crate::protocol::dead;
 use crate::protocol::entry::{self, Entry};
 use crate::protocol::guard::{CleanUp, Guard};
 use crate::protocol::lock::{Holder, Owner};
@@ -67,7 +68,7 @@ impl Private {
             return Ok(());
         }
         // The closure may have done anything to it.
-        match entry::leads_to_directory(&parent, &name, &directory)? {
+        match dead::leads_to_directory(&parent, &name, &directory)? {
             true => tree::remove(&parent, &name, directory),
             false => Ok(()),
         }
@@ -81,7 +82,7 @@ impl CleanUp for Private {
 }
 
 /// A private staging directory that is closed: a locked file in it has to say that its writer is alive
-/// (see [`entry::ALIVE`]).
+/// (see [`dead::ALIVE`]).
 #[derive(Debug)]
 pub(crate) struct ParkedDir {
     parent: (PathBuf, Stat),

@@ -380,7 +380,7 @@ async fn a_batch_appears_when_all_of_it_is_complete() {
                 let bytes = content(length);
                 batch.write(&format!("{n}").into(), async |w| w.write_all(&bytes).await).await?;
             }
-            let again = batch.write(&"0".into(), async |_| never("refused")).await.map(|()| ());
+            let again = batch.write(&"0".into(), async |_| never("refused")).await;
             assert_eq!(
                 Error::find(&again.unwrap_err()).unwrap().hint(),
                 Some(Hint::AlreadyInBatch)

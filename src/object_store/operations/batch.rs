@@ -39,7 +39,8 @@ use crate::object_store::writer::{Filled, Writer};
 ///     Ok(())
 /// }).await?;
 /// # assert_eq!(store.get(&"3.txt".into()).await?.bytes().await?, "content");
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -73,7 +74,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     ///     batch.write(&"b".into(), async |w| w.write_all(b"b").await).await
     /// }).await?;
     /// # assert_eq!(store.get(&"b".into()).await?.bytes().await?, "b");
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors
@@ -131,7 +133,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
 ///     assert_eq!(batch.len(), 1);
 ///     Ok(())
 /// }).await?;
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 pub struct Batch<E = io::Error> {
     store: Arc<dyn ObjectStore>,

@@ -25,7 +25,8 @@ use crate::object_store::writer::Writer;
 /// let create = || create_atomically(&store, &"lease".into(), async |w| Ok(w.write_all(b"me").await?));
 /// assert!(create().await.is_ok());
 /// assert!(create().await.is_err());
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -58,7 +59,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// let options = ObjectOptions::new();
     /// let created = options.create(&store, &"a".into(), async |w| w.write_all(b"new").await).await;
     /// assert_eq!(created.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors

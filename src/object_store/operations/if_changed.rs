@@ -28,7 +28,8 @@ use crate::object_store::writer::{Filled, Writer};
 /// let publish = || write_if_changed(&store, &"index".into(), async |w| Ok(w.write_all(b"1").await?));
 /// assert_eq!(publish().await?, Change::Written(()));
 /// assert_eq!(publish().await?, Change::Unchanged(()));
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -63,7 +64,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// let options = ObjectOptions::new();
     /// let change = options.write_if_changed(&store, &"a".into(), async |w| w.write_all(b"old").await);
     /// assert_eq!(change.await?, Change::Unchanged(()));
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors

@@ -26,7 +26,8 @@ use crate::object_store::writer::Writer;
 /// let cached = || write_if_missing(&store, &"cache/1".into(), async |w| Ok(w.write_all(b"x").await?));
 /// assert_eq!(cached().await?, Some(()));
 /// assert_eq!(cached().await?, None);
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -59,7 +60,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// let once = ObjectOptions::new();
     /// let written = once.write_if_missing(&store, &"a".into(), async |w| w.write_all(b"1").await).await?;
     /// assert_eq!(written, Some(()));
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors

@@ -33,7 +33,8 @@ use crate::object_store::writer::{Filled, Writer};
 ///     Ok(())
 /// }).await?;
 /// # assert_eq!(store.get(&"model.onnx".into()).await?.bytes().await?, "weights");
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -79,7 +80,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// let options = ObjectOptions::new();
     /// options.write_path(&store, &"a.txt".into(), async |staged| std::fs::write(staged, "a")).await?;
     /// # assert_eq!(store.get(&"a.txt".into()).await?.bytes().await?, "a");
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors
@@ -114,7 +116,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     ///     .write_path_if_missing(&store, &"a.txt".into(), async |staged| std::fs::write(staged, "a"))
     ///     .await?;
     /// assert_eq!(written, None);
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors

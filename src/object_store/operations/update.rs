@@ -39,7 +39,8 @@ use crate::object_store::writer::Writer;
 /// # counts.push(count);
 /// # }
 /// # assert_eq!(counts, [1, 2]);
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -79,7 +80,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     ///     new.write_all(b"b\n").await
     /// }).await?;
     /// # assert_eq!(store.get(&"log".into()).await?.bytes().await?, "a\nb\n");
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors

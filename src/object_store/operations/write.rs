@@ -32,7 +32,8 @@ use crate::object_store::writer::{Filled, Writer};
 /// assert_eq!(rows, 1);
 /// # let found = store.get(&"daily/report.csv".into()).await?.bytes().await?;
 /// # assert_eq!(found, "id,total\n1,100\n");
-/// # anyhow::Ok(()) })
+/// # anyhow::Ok(()) })?;
+/// # anyhow::Ok(())
 /// ```
 ///
 /// # Errors
@@ -59,7 +60,8 @@ pub async fn write_atomically<T>(
 /// let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
 /// write_atomically::object_store::write(&store, &"state.json".into(), "{}").await?;
 /// # assert_eq!(store.get(&"state.json".into()).await?.bytes().await?, "{}");
-/// # std::io::Result::Ok(()) })
+/// # std::io::Result::Ok(()) })?;
+/// # std::io::Result::Ok(())
 /// ```
 ///
 /// # Errors
@@ -92,7 +94,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// let options = ObjectOptions::new().parts_in_flight(8);
     /// options.write(&store, &"a.txt".into(), async |w| w.write_all(b"a").await).await?;
     /// # assert_eq!(store.get(&"a.txt".into()).await?.bytes().await?, "a");
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors
@@ -139,7 +142,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// # let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     /// ObjectOptions::new().write_bytes(&store, &"a.txt".into(), "a").await?;
     /// # assert_eq!(store.get(&"a.txt".into()).await?.bytes().await?, "a");
-    /// # std::io::Result::Ok(()) })
+    /// # std::io::Result::Ok(()) })?;
+    /// # std::io::Result::Ok(())
     /// ```
     ///
     /// # Errors
