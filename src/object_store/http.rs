@@ -27,7 +27,7 @@ use std::pin::Pin;
 ///     .with_http_connector(Connector::default())
 ///     .build()?;
 /// # assert_eq!(store.to_string(), "AmazonS3(reports)");
-/// # object_store::Result::Ok(())
+/// # Ok::<(), object_store::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Connector {

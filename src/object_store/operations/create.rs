@@ -22,7 +22,8 @@ use crate::object_store::writer::Writer;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// # let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-/// let create = || create_atomically(&store, &"lease".into(), async |w| Ok(w.write_all(b"me").await?));
+/// let path = "lease".into();
+/// let create = || create_atomically(&store, &path, async |w| Ok(w.write_all(b"me").await?));
 /// assert!(create().await.is_ok());
 /// assert!(create().await.is_err());
 /// # anyhow::Ok(()) })?;

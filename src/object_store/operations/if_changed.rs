@@ -25,7 +25,8 @@ use crate::object_store::writer::{Filled, Writer};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// # let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-/// let publish = || write_if_changed(&store, &"index".into(), async |w| Ok(w.write_all(b"1").await?));
+/// let path = "index".into();
+/// let publish = || write_if_changed(&store, &path, async |w| Ok(w.write_all(b"1").await?));
 /// assert_eq!(publish().await?, Change::Written(()));
 /// assert_eq!(publish().await?, Change::Unchanged(()));
 /// # anyhow::Ok(()) })?;
@@ -62,7 +63,8 @@ impl<E: From<io::Error>> ObjectOptions<E> {
     /// # let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     /// # store.put(&"a".into(), "old".into()).await?;
     /// let options = ObjectOptions::new();
-    /// let change = options.write_if_changed(&store, &"a".into(), async |w| w.write_all(b"old").await);
+    /// let path = "a".into();
+    /// let change = options.write_if_changed(&store, &path, async |w| w.write_all(b"old").await);
     /// assert_eq!(change.await?, Change::Unchanged(()));
     /// # std::io::Result::Ok(()) })?;
     /// # std::io::Result::Ok(())

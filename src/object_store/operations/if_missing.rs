@@ -23,7 +23,8 @@ use crate::object_store::writer::Writer;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// # let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-/// let cached = || write_if_missing(&store, &"cache/1".into(), async |w| Ok(w.write_all(b"x").await?));
+/// let path = "cache/1".into();
+/// let cached = || write_if_missing(&store, &path, async |w| Ok(w.write_all(b"x").await?));
 /// assert_eq!(cached().await?, Some(()));
 /// assert_eq!(cached().await?, None);
 /// # anyhow::Ok(()) })?;
