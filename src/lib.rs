@@ -76,7 +76,6 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without `anyhow` there is neither a function at the root nor the guide, which uses them.
-#![cfg_attr(not(feature = "anyhow"), allow(rustdoc::broken_intra_doc_links))]
 
 mod error;
 mod failure;
