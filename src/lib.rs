@@ -75,7 +75,6 @@
 #![cfg_attr(not(feature = "anyhow"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Without `anyhow` there is neither a function at the root nor the guide, which uses them.
 
 mod error;
 mod failure;
