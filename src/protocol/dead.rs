@@ -73,6 +73,10 @@ pub(crate) struct Claim<'d> {
 /// killed at the same time, the next one finds everything.
 const NAMES: u32 = 4;
 
+/// How often a name is asked for of which all that is known is that its entry has just gone. Others may have been
+/// faster each time; but a server that grants every lock lets an entry look as if it went for ever.
+pub(super) const ROUNDS: u32 = 1000;
+
 impl Claim<'_> {
     pub(crate) fn name(&self, nth: u32) -> PathBuf {
         staging_name(&self.destination.name, self.destination.realm(), nth)
@@ -86,7 +90,7 @@ impl Claim<'_> {
     ) -> io::Result<T> {
         for nth in 0..NAMES {
             let name = self.name(nth);
-            loop {
+            for _ in 0..ROUNDS {
                 match take(&name) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     taken => return taken,
