@@ -34,7 +34,10 @@ fn succeeds(scratch: &Scratch, operation: Operation) -> Result<Verdict> {
     let file = directory.join(FILE);
     let mut entered = false;
     let done = match operation.is_command() {
-        false => operation.run(&file, NEW, || Ok(entered = true)),
+        false => operation.run(&file, NEW, || {
+            entered = true;
+            Ok(())
+        }),
         true => {
             let ran = scratch.directory()?.join("ran");
             let middle = format!("touch {}", ran.display());

@@ -43,7 +43,8 @@ pub fn run(what: &str, arguments: &[&str]) -> Result<()> {
 fn hang(path: &Path, operation: Operation) -> Result<()> {
     let done = operation.run(path, "half and the rest", || {
         wait_for_start()?;
-        Ok(sleep(Duration::from_secs(600)))
+        sleep(Duration::from_secs(600));
+        Ok(())
     });
     println!("{}", done.map_or_else(|error| format!("{error:#}"), |()| "done".to_owned()));
     Ok(())
