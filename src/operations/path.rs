@@ -259,21 +259,24 @@ impl PathWrite {
         let path = route.destination().path.clone();
         let (file, entry) = open_result(&mut producing.staged, &path)?;
         let Producing { failed_output, staged } = producing.disarm();
-        // libfuse keeps a file that is open when its name is removed, and so the directory around it; CryFS
-        // 0.11 waits for ever.
-        let kept = failed_output.map(|failed_output| (failed_output, file.clone()));
-        // The directory is removed with the name, with all that is left in it.
+        // The directory is removed with the name, with all that is left in it. libfuse keeps a file that is open when
+        // its name is removed, and so the directory around it; CryFS 0.11 waits for ever.
         let name = StagingName { entry, private: Some(staged.private) };
-        let published = match route {
+        match route {
             Route::Rename(destination) => {
-                rename(destination, settings, owner, Content::Named(file, name), replace)
+                let content = Content::Named(file, name);
+                rename(destination, settings, owner, content, replace, failed_output)
             }
-            Route::InPlace(in_place) => in_place.copy(&file, &settings).map(|()| true),
-        };
-        if let (Err(_), Some((failed_output, file))) = (&published, kept) {
-            failed_output.save(file);
+            Route::InPlace(in_place) => {
+                let copied = in_place.copy(&file, &settings).map(|()| true);
+                if let (Err(_), Some(failed_output)) = (&copied, failed_output) {
+                    failed_output.save(file.clone());
+                }
+                drop(file);
+                drop(name);
+                copied
+            }
         }
-        published
     }
 }
 
@@ -283,15 +286,29 @@ fn rename(
     owner: Owner,
     content: Content,
     replace: Replace,
+    failed_output: Option<FailedOutput>,
 ) -> Result<bool, Error> {
+    let save = |content: &Content| {
+        if let Some(failed_output) = failed_output {
+            failed_output.save(content.file().clone());
+        }
+    };
     if staging_mode(&destination, &settings) == 0o600 {
         // Writing `user.*` attributes needs write access (xattr(7)). Nobody else can enter the directory
         // around it, until it has the destination's own mode.
-        metadata::open_to_owner(content.file())
-            .map_err(Error::at(Step::Metadata, &destination.path))?;
+        if let Err(error) = metadata::open_to_owner(content.file()) {
+            save(&content);
+            return Err(Error::new(Step::Metadata, &destination.path, error));
+        }
     }
     let written = Written::new(destination, settings, content, owner);
-    written.publish(replace).map_err(|not_published| not_published.error)?.sync_name()
+    match written.publish(replace) {
+        Ok(publication) => publication.sync_name(),
+        Err(not_published) => {
+            save(&not_published.content);
+            Err(not_published.error)
+        }
+    }
 }
 
 /// The file that the closure left: a regular file with no other name.
