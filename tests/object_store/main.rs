@@ -6,4 +6,8 @@
 mod cancelled;
 mod faults;
 mod operations;
+#[cfg(feature = "s3")]
+mod proxy;
+#[cfg(feature = "s3")]
+mod servers;
 mod store;

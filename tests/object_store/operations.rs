@@ -194,9 +194,13 @@ async fn what_does_not_change_is_not_touched(#[case] length: usize) {
     assert_eq!(store.content("a").await.unwrap(), shorter);
 }
 
-pub async fn increment(store: &std::sync::Arc<dyn object_store::ObjectStore>, options: &ObjectOptions) {
+pub async fn increment(
+    store: &std::sync::Arc<dyn object_store::ObjectStore>,
+    path: &Path,
+    options: &ObjectOptions,
+) {
     options
-        .update(store, &"counter".into(), async |old, new| {
+        .update(store, path, async |old, new| {
             let mut text = String::new();
             if let Some(old) = old {
                 old.read_to_string(&mut text).await?;
@@ -218,7 +222,7 @@ async fn no_update_is_lost() {
         tasks.spawn(async move {
             let options = options().update_retries(1000);
             for _ in 0..25 {
-                increment(&store, &options).await;
+                increment(&store, &"counter".into(), &options).await;
             }
         });
     }
