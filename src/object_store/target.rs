@@ -61,14 +61,18 @@ impl Target {
     }
 
     /// Looks at the destination before any work is done, within bounded time: with one request that
-    /// transfers no content.
+    /// transfers no content, and a second one where there is no object.
     ///
     /// It is a GET under a condition that no object fulfils, not a HEAD, whose answers have no body:
-    /// they do not tell a missing bucket from a missing object.
+    /// they do not tell a missing bucket from a missing object. SeaweedFS does not tell it under a
+    /// condition either.
     pub(crate) async fn look(&self) -> Result<Found, Error> {
         let offer = Offer::default();
         let options = GetOptions { if_match: Some("\"write-atomically\"".into()), ..with(&offer) };
-        let answer = self.bounded(self.store.get_opts(&self.key, options)).await?;
+        let mut answer = self.bounded(self.store.get_opts(&self.key, options)).await?;
+        if matches!(answer, Err(StoreError::NotFound { .. })) {
+            answer = self.bounded(self.store.get_opts(&self.key, with(&offer))).await?;
+        }
         let exists = match answer {
             Ok(_) => true,
             Err(error) if Verdict::of(&error) == Verdict::Condition => true,

@@ -53,8 +53,9 @@ async fn any_length_is_written_whole() {
 }
 
 #[tokio::test]
-async fn a_small_output_is_one_put_and_one_look_before() {
+async fn a_small_output_is_one_put_and_a_look_before() {
     let store = Store::new();
+    store.put_old("a", "old").await;
     options().write(&store.shared(), &"a".into(), async |w| w.write_all(&content(PART)).await).await.unwrap();
     assert_eq!(store.requests(), [Request::Get, Request::Put]);
     write(&store.shared(), &"b".into(), "x").await.unwrap();
