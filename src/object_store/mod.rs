@@ -89,6 +89,7 @@
 //! - otherwise not at all: the error is of kind `Unsupported`, before the second part is sent, or before
 //!   the closure runs if [`expected_size`](ObjectOptions::expected_size) says so.
 
+pub mod blocking;
 mod compare;
 mod conditions;
 mod connector;
