@@ -35,9 +35,8 @@
 //! | … unless the object exists | [`write_path_if_missing`] | [`ObjectOptions::write_path_if_missing`] |
 //! | write many objects | [`write_batch`] | [`ObjectOptions::write_batch`] |
 //!
-//! Programs need a tokio runtime with its time and I/O drivers, as `object_store`'s clients do; outside of
-//! one the functions return an error. There is nothing yet for programs without async code; they call
-//! `block_on` of a runtime.
+//! [`blocking`] has the same for programs without async code. The others need a tokio runtime with its time and
+//! I/O drivers, as `object_store`'s clients do; outside of one they return an error.
 //!
 //! # Outcomes
 //!
@@ -91,6 +90,7 @@
 //! - otherwise not at all: the error is of kind `Unsupported`, before the second part is sent, or before
 //!   the closure runs if [`expected_size`](ObjectOptions::expected_size) says so.
 
+pub mod blocking;
 mod compare;
 mod conditions;
 mod connector;

@@ -61,14 +61,23 @@ impl Target {
     }
 
     /// Looks at the destination before any work is done, within bounded time: with one request that
-    /// transfers no content.
+    /// transfers no content, and a second one where there is no object.
     ///
     /// It is a GET under a condition that no object fulfils, not a HEAD, whose answers have no body:
-    /// they do not tell a missing bucket from a missing object.
+    /// they do not tell a missing bucket from a missing object. SeaweedFS does not tell it under a
+    /// condition either.
     pub(crate) async fn look(&self) -> Result<Found, Error> {
+        let target = self.clone();
+        self.in_task(async move { target.look_now().await }).await
+    }
+
+    async fn look_now(&self) -> Result<Found, Error> {
         let offer = Offer::default();
         let options = GetOptions { if_match: Some("\"write-atomically\"".into()), ..with(&offer) };
-        let answer = self.bounded(self.store.get_opts(&self.key, options)).await?;
+        let mut answer = self.bounded(self.store.get_opts(&self.key, options)).await?;
+        if matches!(answer, Err(StoreError::NotFound { .. })) {
+            answer = self.bounded(self.store.get_opts(&self.key, with(&offer))).await?;
+        }
         let exists = match answer {
             Ok(_) => true,
             Err(error) if Verdict::of(&error) == Verdict::Condition => true,
@@ -87,6 +96,11 @@ impl Target {
 
     /// Opens the old object for an update.
     pub(crate) async fn open(&self) -> Result<(Option<GetResult>, Offer), Error> {
+        let target = self.clone();
+        self.in_task(async move { target.open_now().await }).await
+    }
+
+    async fn open_now(&self) -> Result<(Option<GetResult>, Offer), Error> {
         let offer = Offer::default();
         match self.bounded(self.store.get_opts(&self.key, with(&offer))).await? {
             Ok(found) => Ok((Some(found), offer)),
@@ -95,6 +109,18 @@ impl Target {
             }
             Err(error) => Err(self.error(Step::Read, error)),
         }
+    }
+
+    /// Runs requests by a task of the runtime. A trial that has begun is cleaned up also if the caller goes
+    /// away; and a blocking call inside another runtime's task must not poll the store itself, because
+    /// that runtime defers some wake-ups until the task returns (tokio, `yield_now`).
+    async fn in_task<T: Send + 'static>(
+        &self,
+        requests: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        tokio::spawn(requests)
+            .await
+            .unwrap_or_else(|error| Err(self.io_error(Step::Resolve, io::Error::other(error))))
     }
 
     async fn bounded<T>(&self, request: impl Future<Output = T>) -> Result<T, Error> {
@@ -116,9 +142,8 @@ impl Target {
         }
         let checked = !matches!(condition, Condition::Anything) && !settings.trust_conditions;
         if checked {
-            let check = check_puts(&self.store, &self.key, &settings.known);
-            let answer = self.bounded(check).await?.map_err(io::Error::from);
-            answer.map_err(|error| unsupported(self.io_error(Step::Resolve, error)))?;
+            let target = self.clone();
+            self.in_task(async move { target.check_puts().await }).await?;
         }
         let expected = settings.expected_size;
         let sizes = Sizes::new(settings.part_size, settings.uniform_parts, expected)
@@ -128,6 +153,12 @@ impl Target {
             return Err(self.too_large_for_condition());
         }
         Ok(Plan { target: self.clone(), condition, large, sizes })
+    }
+
+    async fn check_puts(&self) -> Result<(), Error> {
+        let check = check_puts(&self.store, &self.key, &self.settings.known);
+        let answer = self.bounded(check).await?.map_err(io::Error::from);
+        answer.map_err(|error| unsupported(self.io_error(Step::Resolve, error)))
     }
 
     pub(crate) fn too_large_for_condition(&self) -> Error {

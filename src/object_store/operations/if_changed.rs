@@ -96,8 +96,12 @@ impl<E: From<io::Error>> ObjectOptions<E> {
 /// A large output is compared on its way up.
 async fn is_same(target: &Target, filled: &Filled) -> bool {
     let Filled::Small(content, _) = filled else { return false };
-    match Comparison::open(target).await {
-        Some(mut old) => old.continues_with(content).await && old.ends_equal(target).await,
-        None => false,
-    }
+    let (target, content) = (target.clone(), content.clone());
+    let compare = async move {
+        match Comparison::open(&target).await {
+            Some(mut old) => old.continues_with(&content).await && old.ends_equal(&target).await,
+            None => false,
+        }
+    };
+    tokio::spawn(compare).await.unwrap_or(false)
 }

@@ -131,7 +131,7 @@ impl<E: From<io::Error>> ObjectOptions<E> {
         Ok(value)
     }
 
-    /// Writes a whole object from bytes in memory: [`write`] with options.
+    /// Writes a whole object from bytes in memory: [`write()`] with options.
     ///
     /// ```
     /// # use std::sync::Arc;
